@@ -1,0 +1,313 @@
+using System.Buffers.Binary;
+using System.Runtime.InteropServices;
+
+namespace FastTrap.Native;
+
+/// <summary>
+/// Makes a stopped thread of the target do one system call, and puts everything back.
+/// </summary>
+/// <remarks>
+/// <para>
+/// The thread must stand in a stop from which it goes on to the kernel's signal handling: the signal-delivery-stop of a trap, a
+/// PTRACE_EVENT_STOP or a PTRACE_EVENT_EXEC, CLONE or FORK stop; not in a VFORK stop, from which it sleeps on. Its options include
+/// TRACESYSGOOD. A signal it was about to be delivered is the caller's, as it is after any stop: it cannot be injected where the thread
+/// stands afterwards, so it must be sent again.
+/// </para>
+/// <para>
+/// Afterwards the thread stands in a PTRACE_EVENT_STOP with all registers as before. On x86-64 those include the mark of an interrupted
+/// system call (a restart code in rax, the number in orig_rax), by which the kernel restarts it when the thread goes on. It acts on the
+/// mark only while the thread leaves its signal handling, which is why the thread is brought there to restore. On arm64 the kernel has
+/// rewound such a call before the stop; a relative sleep then starts anew with its full time.
+/// </para>
+/// <para>
+/// All signals but synchronous ones are blocked meanwhile, so they wait in the kernel. What still comes (SIGSTOP) is taken out and given
+/// to the caller, who must send it again.
+/// </para>
+/// <para>
+/// Not for a thread inside an rseq critical section: the kernel forgets the section when it sees the thread elsewhere. A thread in a
+/// system call is never in one.
+/// </para>
+/// </remarks>
+internal ref struct RemoteSystemCall
+{
+    private const int MaximalArguments = 6;
+
+    /// <summary>More unexpected stops in a row than this, and something is wrong.</summary>
+    private const int MaximalStops = 1000;
+
+    private const int SYS_SECCOMP = 1;
+
+    /// <summary>Polls between two looks whether the thread still lives, and before polling becomes sleeping.</summary>
+    private const int PollsPerLook = 64;
+
+    private const int PollsBeforeSleep = 4096;
+
+    private static readonly ulong s_asynchronousSignals = ~(Signal.Bit(Signal.SIGSEGV)
+        | Signal.Bit(Signal.SIGBUS)
+        | Signal.Bit(Signal.SIGILL)
+        | Signal.Bit(Signal.SIGFPE)
+        | Signal.Bit(Signal.SIGTRAP)
+        | Signal.Bit(Signal.SIGSYS));
+
+    private readonly IPlatform _platform;
+    private readonly RemoteThread _thread;
+    private readonly List<SignalInfo> _held;
+    private WaitStatus _lastStatus;
+    private bool _isTrappedByFilter;
+
+    private RemoteSystemCall(IPlatform platform, in RemoteThread thread, List<SignalInfo> held)
+    {
+        _platform = platform;
+        _thread = thread;
+        _held = held;
+    }
+
+    /// <summary>Does the call.</summary>
+    /// <param name="platform">The kernel.</param>
+    /// <param name="thread">Who shall make it.</param>
+    /// <param name="number">The system call, numbered for the target's architecture.</param>
+    /// <param name="arguments">Up to six.</param>
+    /// <param name="held">Signals taken out on the way are added to it; the caller sends them again.</param>
+    public static RemoteResult Invoke(
+        IPlatform platform,
+        in RemoteThread thread,
+        int number,
+        ReadOnlySpan<ulong> arguments,
+        List<SignalInfo> held)
+    {
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(arguments.Length, MaximalArguments, nameof(arguments));
+        if (!SystemCallInstruction.IsAt(platform, thread.ProcessId, thread.Architecture, thread.SystemCallAddress))
+        {
+            return new RemoteResult(Errno.EFAULT, 0, default);
+        }
+
+        RemoteSystemCall call = new(platform, in thread, held);
+        Errno error = call.Run(number, arguments, out long value);
+        return new RemoteResult(error, value, call._lastStatus);
+    }
+
+    private Errno Run(int number, ReadOnlySpan<ulong> arguments, out long value)
+    {
+        value = 0;
+        int id = _thread.ThreadId;
+        RegisterSet saved = new(_thread.Architecture);
+
+        // From an exec or clone stop the thread still has to leave that system call, which sets registers.
+        Errno error = ReachEventStop();
+        if (error != Errno.None || (error = _platform.GetRegisters(id, ref saved)) != Errno.None
+            || (error = _platform.GetSignalMask(id, out ulong mask)) != Errno.None
+            || (error = _platform.SetSignalMask(id, s_asynchronousSignals)) != Errno.None)
+        {
+            return error;
+        }
+
+        RegisterSet registers = saved;
+        Prepare(ref registers, number, arguments);
+        error = _platform.SetRegisters(id, in registers);
+        if (error == Errno.None)
+        {
+            error = Execute(number, in registers, out value);
+        }
+
+        // Restoring is tried whatever happened; on death it fails with ESRCH, which is the answer then.
+        Errno restoreError = error == Errno.ESRCH ? error : ReachEventStop();
+        restoreError = restoreError != Errno.None ? restoreError : _platform.SetRegisters(id, in saved);
+        restoreError = restoreError != Errno.None ? restoreError : _platform.SetSignalMask(id, mask);
+        error = restoreError != Errno.None ? restoreError : error;
+        return error == Errno.None && _isTrappedByFilter ? Errno.EPERM : error;
+    }
+
+    private readonly void Prepare(ref RegisterSet registers, int number, ReadOnlySpan<ulong> arguments)
+    {
+        registers.ProgramCounter = _thread.SystemCallAddress;
+        if (_thread.Architecture == Architecture.X64)
+        {
+            // Outside any system call: or the kernel would restart the interrupted one here.
+            registers[X64Register.OrigRax] = ulong.MaxValue;
+            registers[X64Register.Rax] = (ulong)number;
+        }
+        else
+        {
+            registers[Arm64Register.X8] = (ulong)number;
+        }
+
+        ReadOnlySpan<X64Register> x64 =
+            [X64Register.Rdi, X64Register.Rsi, X64Register.Rdx, X64Register.R10, X64Register.R8, X64Register.R9];
+        for (int i = 0; i < MaximalArguments; i++)
+        {
+            ulong argument = i < arguments.Length ? arguments[i] : 0;
+            if (_thread.Architecture == Architecture.X64)
+            {
+                registers[x64[i]] = argument;
+            }
+            else
+            {
+                registers[Arm64Register.X0 + i] = argument;
+            }
+        }
+    }
+
+    private Errno Execute(int number, in RegisterSet registers, out long value)
+    {
+        value = 0;
+        int id = _thread.ThreadId;
+        Errno error = ReachSystemCallStop();
+        if (error != Errno.None)
+        {
+            return error;
+        }
+
+        if (_thread.Architecture == Architecture.Arm64)
+        {
+            // If the thread was interrupted at this very instruction, the kernel may have put restart_syscall in place of our number.
+            Span<byte> word = stackalloc byte[sizeof(int)];
+            BinaryPrimitives.WriteInt32LittleEndian(word, number);
+            error = _platform.SetRegisterSet(id, PtraceRequest.NT_ARM_SYSTEM_CALL, word);
+            if (error != Errno.None)
+            {
+                return error;
+            }
+        }
+
+        error = ReachSystemCallStop();
+        if (error != Errno.None)
+        {
+            return error;
+        }
+
+        RegisterSet after = registers;
+        error = _platform.GetRegisters(id, ref after);
+        value = (long)after.ReturnValue;
+
+        // A filter that traps a call leaves in this register what it held at the entry.
+        ulong atEntry = _thread.Architecture == Architecture.X64 ? (ulong)number : registers[Arm64Register.X0];
+        return error == Errno.None && after.ReturnValue == atEntry ? DropSignalOfFilter() : error;
+    }
+
+    /// <summary>Takes away the SIGSYS which a seccomp filter has sent because of our call, if it has: the target's handler must not see it.</summary>
+    private Errno DropSignalOfFilter()
+    {
+        // Not without knowing: with nothing pending, a thread that goes on from here would run.
+        if (!ProcStatus.TryReadThread(_platform, _thread.ProcessId, _thread.ThreadId, out ProcStatus? status, out Errno error))
+        {
+            return error == Errno.ENOENT ? Errno.ESRCH : error;
+        }
+
+        bool isPending = (status!.SigPnd & Signal.Bit(Signal.SIGSYS)) != 0;
+        for (int i = 0; i < MaximalStops && isPending && error == Errno.None; i++)
+        {
+            error = _platform.Continue(_thread.ThreadId, 0);
+            error = error == Errno.None ? NextStop() : error;
+            error = error == Errno.None ? HoldSignal(out _) : error;
+            isPending = _lastStatus.Event != PtraceEvent.None || _lastStatus.StopSignal != Signal.SIGSYS;
+        }
+
+        return error;
+    }
+
+    /// <summary>From any stop to a PTRACE_EVENT_STOP, without running an instruction of the target.</summary>
+    private Errno ReachEventStop()
+    {
+        Errno error = _platform.Interrupt(_thread.ThreadId);
+        for (int i = 0; i < MaximalStops && error == Errno.None; i++)
+        {
+            error = _platform.Continue(_thread.ThreadId, 0);
+            error = error == Errno.None ? NextStop() : error;
+            if (error == Errno.None && _lastStatus.Event == PtraceEvent.Stop)
+            {
+                return Errno.None;
+            }
+
+            error = error == Errno.None ? HoldSignal(out _) : error;
+        }
+
+        return error == Errno.None ? Errno.EIO : error;
+    }
+
+    private Errno ReachSystemCallStop()
+    {
+        Errno error = Errno.None;
+        for (int i = 0; i < MaximalStops && error == Errno.None; i++)
+        {
+            error = _platform.ContinueToSystemCall(_thread.ThreadId, 0);
+            error = error == Errno.None ? NextStop() : error;
+            if (error == Errno.None && _lastStatus.IsSystemCallStop)
+            {
+                return Errno.None;
+            }
+
+            bool isFault = false;
+            error = error == Errno.None ? HoldSignal(out isFault) : error;
+            if (isFault)
+            {
+                return Errno.EFAULT;
+            }
+        }
+
+        return error == Errno.None ? Errno.EIO : error;
+    }
+
+    private Errno NextStop()
+    {
+        // Never sleeping in wait: a leader that was killed is reported only once all other threads of its process have been waited for,
+        // which is for the caller to do.
+        int waited;
+        for (int polls = 1; (waited = _platform.Wait(_thread.ThreadId, block: false, out _lastStatus)) == 0 || waited == -(int)Errno.EINTR; polls++)
+        {
+            if (polls % PollsPerLook == 0 && IsDead())
+            {
+                return Errno.ESRCH;
+            }
+
+            if (polls > PollsBeforeSleep)
+            {
+                Thread.Sleep(1);
+            }
+            else
+            {
+                Thread.Yield();
+            }
+        }
+
+        if (waited < 0)
+        {
+            return waited == -(int)Errno.ECHILD ? Errno.ESRCH : (Errno)(-waited);
+        }
+
+        return !_lastStatus.Stopped || _lastStatus.Event == PtraceEvent.Exit ? Errno.ESRCH : Errno.None;
+    }
+
+    private readonly bool IsDead() =>
+        ProcStatus.TryRead(_platform, _thread.ThreadId, out ProcStatus? status, out Errno error) ? status!.IsZombie : error is Errno.ENOENT or Errno.ESRCH;
+
+    /// <summary>At a signal-delivery-stop: keeps the signal for the caller, unless our own call raised it.</summary>
+    private Errno HoldSignal(out bool isFault)
+    {
+        isFault = false;
+        if (_lastStatus.Event != PtraceEvent.None || _lastStatus.IsSystemCallStop)
+        {
+            return Errno.None;
+        }
+
+        Errno error = _platform.GetSignalInfo(_thread.ThreadId, out SignalInfo info);
+        if (error != Errno.None)
+        {
+            return error;
+        }
+
+        if (info.si_signo == Signal.SIGSYS && info.si_code == SYS_SECCOMP)
+        {
+            _isTrappedByFilter = true;
+        }
+        else if (info.IsSynchronous)
+        {
+            isFault = true;
+        }
+        else
+        {
+            _held.Add(info);
+        }
+
+        return Errno.None;
+    }
+}
