@@ -1,0 +1,69 @@
+using System.Buffers.Binary;
+
+namespace FastTrap.Isa.X64;
+
+/// <summary>The memory accesses of emulated instructions: whole or not at all, also across a page boundary, with the address of the fault.</summary>
+internal static class X64Memory
+{
+    private const ulong PageLength = 4096;
+
+    /// <summary>Reads <paramref name="size"/> bytes, zero-extended.</summary>
+    public static bool TryLoad(ITargetMemory memory, ulong address, int size, out ulong value, out ulong faultAddress)
+    {
+        Span<byte> buffer = stackalloc byte[sizeof(ulong)];
+        buffer.Clear();
+        value = 0;
+        int low = LengthInPage(address, size);
+        faultAddress = address;
+        if (!memory.TryRead(address, buffer[..low]))
+        {
+            return false;
+        }
+
+        faultAddress = address + (ulong)low;
+        if (low < size && !memory.TryRead(faultAddress, buffer[low..size]))
+        {
+            return false;
+        }
+
+        faultAddress = 0;
+        value = BinaryPrimitives.ReadUInt64LittleEndian(buffer);
+        return true;
+    }
+
+    /// <summary>Writes the low <paramref name="size"/> bytes of <paramref name="value"/>.</summary>
+    public static bool TryStore(ITargetMemory memory, ulong address, int size, ulong value, out ulong faultAddress)
+    {
+        Span<byte> buffer = stackalloc byte[sizeof(ulong)];
+        BinaryPrimitives.WriteUInt64LittleEndian(buffer, value);
+        int low = LengthInPage(address, size);
+        faultAddress = address;
+        if (low == size)
+        {
+            return memory.TryWrite(address, buffer[..size]);
+        }
+
+        // The upper page first, and back again if the lower one refuses: a fault changes nothing.
+        ulong boundary = address + (ulong)low;
+        Span<byte> before = stackalloc byte[sizeof(ulong)];
+        before = before[low..size];
+        if (!memory.TryRead(boundary, before) || !memory.TryWrite(boundary, buffer[low..size]))
+        {
+            faultAddress = boundary;
+            return false;
+        }
+
+        if (memory.TryWrite(address, buffer[..low]))
+        {
+            return true;
+        }
+
+        _ = memory.TryWrite(boundary, before);
+        return false;
+    }
+
+    /// <summary>Whether a jump there gets as far as a page fault, on processors with 57-bit addresses too.</summary>
+    public static bool IsCanonical(ulong address) => (long)address << 7 >> 7 == (long)address;
+
+    private static int LengthInPage(ulong address, int size) => (int)Math.Min((ulong)size, PageLength - (address & (PageLength - 1)));
+}
