@@ -1,0 +1,66 @@
+using FastTrap.Native;
+
+namespace FastTrap.Control;
+
+/// <summary>How a thread that stopped on a trap goes on.</summary>
+internal enum TrapOutcome
+{
+    /// <summary>The trap is none of the handler's: control decides whether it is stale or the target's own.</summary>
+    NotOurs,
+
+    /// <summary>Go on with the registers as they were read.</summary>
+    Continue,
+
+    /// <summary>Write the registers back, then go on.</summary>
+    ContinueModified,
+
+    /// <summary>Write the registers back, then go on with the signal in <see cref="TracedTask.HeldSignal"/>.</summary>
+    ContinueWithSignal,
+}
+
+/// <summary>What happens to a signal that is about to be delivered to a thread which is out of line.</summary>
+internal enum SignalOutcome
+{
+    /// <summary>Deliver it; registers and signal information were put right.</summary>
+    Deliver,
+
+    /// <summary>Hold it in <see cref="TracedTask.HeldSignal"/> until the displaced instruction is done; registers were moved for that.</summary>
+    Hold,
+}
+
+/// <summary>
+/// What control asks of the engine: control knows threads and stops, never what a probe is for; the engine never calls ptrace.
+/// All methods run on the control thread.
+/// </summary>
+internal interface ITrapHandler
+{
+    /// <summary>A thread executed a trap at <paramref name="trapAddress"/>; its registers have the pc as the kernel left it.</summary>
+    TrapOutcome OnTrap(TracedTask task, ref RegisterSet registers, ulong trapAddress);
+
+    /// <summary>Whether a trap of the handler's stood at an address a moment ago, so that a thread may still be stopped on it.</summary>
+    bool WasTrap(ulong address);
+
+    /// <summary>Whether an address is in memory which the handler placed in the target.</summary>
+    bool IsOutOfLine(ulong address);
+
+    /// <summary>A signal is about to be delivered to a thread whose pc is out of line.</summary>
+    SignalOutcome OnSignalOutOfLine(TracedTask task, ref RegisterSet registers, ref SignalInfo info);
+
+    /// <summary>Puts the registers of a stopped thread to where it would be in the original code.</summary>
+    void LeaveOutOfLine(TracedTask task, ref RegisterSet registers);
+
+    /// <summary>Whether a stopped process sees the memory of this one, found out by a change that nobody notices. For kernels that do not say.</summary>
+    bool SharesMemory(int processId);
+
+    /// <summary>Removes what a fork child inherited: traps in its copy of the text. The child is stopped.</summary>
+    void CleanForkChild(int childProcessId, ref RegisterSet registers, out bool registersModified);
+
+    /// <summary>Restores the whole text, now, before a detach.</summary>
+    void RestoreText();
+
+    /// <summary>Memory mapped in the target which a detach should unmap: start and length pairs.</summary>
+    IReadOnlyList<(ulong Start, ulong Length)> MappedAreas { get; }
+
+    /// <summary>The address space is gone (exec or exit): forget all of it; nothing can be written any more.</summary>
+    void OnAddressSpaceGone();
+}

@@ -1,0 +1,49 @@
+using Microsoft.Extensions.Logging;
+
+namespace FastTrap.Control;
+
+/// <summary>What control logs. Nothing on the hit path.</summary>
+internal static partial class Log
+{
+    [LoggerMessage(1, LogLevel.Information, "Attached to process {ProcessId}, {Threads} threads")]
+    public static partial void Attached(ILogger logger, int processId, int threads);
+
+    [LoggerMessage(2, LogLevel.Information, "Created process {ProcessId}: {Path}")]
+    public static partial void Created(ILogger logger, int processId, string path);
+
+    [LoggerMessage(3, LogLevel.Information, "Detached from process {ProcessId}")]
+    public static partial void Detached(ILogger logger, int processId);
+
+    [LoggerMessage(4, LogLevel.Information, "Process {ProcessId} ended, wait status {Status:X}")]
+    public static partial void ProcessEnded(ILogger logger, int processId, int status);
+
+    [LoggerMessage(5, LogLevel.Warning, "Process {ProcessId} is no longer traced by us, and its end was not reported")]
+    public static partial void ProcessLost(ILogger logger, int processId);
+
+    [LoggerMessage(6, LogLevel.Error, "The control thread of process {ProcessId} failed; its text is restored and it is released")]
+    public static partial void ControlThreadFailed(ILogger logger, Exception exception, int processId);
+
+    [LoggerMessage(7, LogLevel.Error, "The text of process {ProcessId} could not be restored")]
+    public static partial void RestoreFailed(ILogger logger, Exception exception, int processId);
+
+    [LoggerMessage(8, LogLevel.Error, "Process {ProcessId}: the instruction at {Address:X} could not be restored (errno {ErrorNumber})")]
+    public static partial void TextNotRestored(ILogger logger, int processId, ulong address, int errorNumber);
+
+    [LoggerMessage(9, LogLevel.Warning, "Process {ProcessId}: {Count} threads did not stop in time for the detach")]
+    public static partial void DetachIncomplete(ILogger logger, int processId, int count);
+
+    [LoggerMessage(10, LogLevel.Warning, "Process {ProcessId}: {Count} areas for displaced instructions stay mapped, unused")]
+    public static partial void AreasLeft(ILogger logger, int processId, int count);
+
+    [LoggerMessage(11, LogLevel.Warning, "Process {ProcessId}: the probe site at {Address:X} was withdrawn: {Reason}")]
+    public static partial void SiteWithdrawn(ILogger logger, int processId, ulong address, string reason);
+
+    [LoggerMessage(12, LogLevel.Error, "Fork child {ProcessId} could not be opened to remove inherited probes (errno {ErrorNumber})")]
+    public static partial void ForkChildNotCleaned(ILogger logger, int processId, int errorNumber);
+
+    [LoggerMessage(13, LogLevel.Warning, "Process {ProcessId}: its action for SIGTRAP could not be restored (errno {ErrorNumber})")]
+    public static partial void DispositionNotRestored(ILogger logger, int processId, int errorNumber);
+
+    [LoggerMessage(14, LogLevel.Warning, "Process {ProcessId}: its action for SIGTRAP could not be learned (errno {ErrorNumber}); it is lost if a thread that blocks the signal is probed")]
+    public static partial void DispositionNotLearned(ILogger logger, int processId, int errorNumber);
+}

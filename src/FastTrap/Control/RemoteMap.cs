@@ -1,0 +1,125 @@
+using System.Diagnostics.CodeAnalysis;
+using FastTrap.Native;
+
+namespace FastTrap.Control;
+
+/// <summary>Maps and unmaps memory in the target, by one of its threads that is stopped. Control thread only.</summary>
+internal static class RemoteMap
+{
+    /// <summary>Bytes within which an area must lie: what a 32-bit displacement reaches, with a margin.</summary>
+    public const ulong Reach = RemoteMemoryMap.NearReach;
+
+    /// <summary>Maps readable, executable memory in reach of an address. The task is stopped on a trap: the safest point there is.</summary>
+    public static bool TryMapNear(
+        ProcessHandle process, TracedTask task, ulong near, ulong length, out ulong start, [NotNullWhen(false)] out string? reason)
+    {
+        start = 0;
+        if (!ProcStatus.TryReadThread(process.Platform, process.ProcessId, task.ThreadId, out ProcStatus? status, out Errno error))
+        {
+            // A visitor is no thread of the process.
+            _ = ProcStatus.TryRead(process.Platform, task.ThreadId, out status, out error);
+        }
+
+        if (status is null)
+        {
+            reason = $"the thread has ended ({error})";
+            return false;
+        }
+
+        if (status.Seccomp != 0)
+        {
+            reason = "the program runs under seccomp, whose filter might kill it for the mmap that is needed";
+            return false;
+        }
+
+        error = Prepare(process, task, out RemoteThread thread);
+        if (error == Errno.None)
+        {
+            List<SignalInfo> held = [];
+            error = RemoteMemoryMap.Map(process.Platform, thread, near, Reach, length, held, out start, out WaitStatus last);
+            TakeOver(process, task, held, last);
+        }
+
+        reason = error == Errno.None ? null : $"no memory could be mapped within 2 GiB of it ({error})";
+        return reason is null;
+    }
+
+    /// <summary>munmap by a stopped thread.</summary>
+    public static Errno Unmap(ProcessHandle process, TracedTask task, ulong start, ulong length)
+    {
+        Errno error = Prepare(process, task, out RemoteThread thread);
+        if (error != Errno.None)
+        {
+            return error;
+        }
+
+        List<SignalInfo> held = [];
+        error = RemoteMemoryMap.Unmap(process.Platform, thread, start, length, held, out WaitStatus last);
+        TakeOver(process, task, held, last);
+        return error;
+    }
+
+    /// <summary>Any other system call by a stopped thread whose result is an error or nothing.</summary>
+    public static Errno Invoke(ProcessHandle process, TracedTask task, Func<SystemCallNumbers, int> number, ReadOnlySpan<ulong> arguments)
+    {
+        Errno error = Prepare(process, task, out RemoteThread thread);
+        if (error != Errno.None)
+        {
+            return error;
+        }
+
+        List<SignalInfo> held = [];
+        RemoteResult result = RemoteSystemCall.Invoke(process.Platform, thread, number(SystemCallNumbers.Of(process.Architecture)), arguments, held);
+        TakeOver(process, task, held, result.LastStatus);
+        return result.Failure;
+    }
+
+    /// <summary>Gives a signal that was taken from a thread back to the kernel, for that thread.</summary>
+    public static void SendAgain(ProcessHandle process, TracedTask task, in SignalInfo signal)
+    {
+        int processId = task.IsVisitor ? task.ThreadId : process.ProcessId;
+        if (process.Platform.QueueSignal(processId, task.ThreadId, signal) != Errno.None)
+        {
+            // The kernel lets only negative si_code through: such a signal comes back without its details.
+            process.Platform.SignalThread(processId, task.ThreadId, signal.si_signo);
+        }
+    }
+
+    private static Errno Prepare(ProcessHandle process, TracedTask task, out RemoteThread thread)
+    {
+        thread = default;
+        if (process.SystemCallAddress == 0)
+        {
+            Errno error = SystemCallInstruction.Find(process.Platform, process.ProcessId, process.Architecture, out ulong address);
+            if (error != Errno.None)
+            {
+                return error;
+            }
+
+            process.SystemCallAddress = address;
+        }
+
+        thread = new RemoteThread(process.ProcessId, task.ThreadId, process.Architecture, process.SystemCallAddress);
+        return Errno.None;
+    }
+
+    /// <summary>What came in between: signals are sent again, a job-control stop and an end are remembered for when the thread goes on.</summary>
+    private static void TakeOver(ProcessHandle process, TracedTask task, List<SignalInfo> held, WaitStatus last)
+    {
+        foreach (SignalInfo signal in held)
+        {
+            SendAgain(process, task, signal);
+        }
+
+        if (last.Stopped)
+        {
+            task.InterruptPending = false;
+            task.IsJobControlStopped = last.Event == PtraceEvent.Stop
+                && last.StopSignal is (Signal.SIGSTOP or Signal.SIGTSTP or Signal.SIGTTIN or Signal.SIGTTOU);
+        }
+        else if (last.Value != 0 || last.Signaled)
+        {
+            task.EndStatus = last;
+        }
+    }
+}

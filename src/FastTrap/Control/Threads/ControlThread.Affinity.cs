@@ -1,0 +1,74 @@
+using System.Diagnostics;
+using FastTrap.Native;
+
+namespace FastTrap.Control;
+
+/// <summary>Keeping the control thread on the CPU of the thread that is hit: the one then wakes the other without waking a CPU.</summary>
+/// <remarks>
+/// Scheme. Where a thread ran last is asked after a hit, at first every millisecond and ever more seldom while the answer stays the same. The control thread goes
+/// back to all its CPUs before work that others ordered, which is long and would take the CPU from the target. The target itself is never moved.
+/// </remarks>
+internal sealed partial class ControlThread
+{
+    private const int Anywhere = -1;
+    private static readonly long s_shortestLook = Stopwatch.Frequency / 1000;
+    private static readonly long s_longestLook = Stopwatch.Frequency / 10;
+
+    private bool _follows;
+    private int _cpu = Anywhere;
+    private int[]? _allowedCpus;
+    private long _nextLook;
+    private long _lookInterval = s_shortestLook;
+
+    /// <summary>Goes after the thread that has just been reported, if it is time to look where it is.</summary>
+    private void Follow(int threadId)
+    {
+        if (!_follows || _lastReport < _nextLook)
+        {
+            return;
+        }
+
+        _allowedCpus ??= ReadAllowedCpus();
+        if (!ProcStat.TryRead(_platform, threadId, out ProcStat stat, out _))
+        {
+            return;
+        }
+
+        if (stat.Processor == _cpu)
+        {
+            _lookInterval = Math.Min(_lookInterval * 2, s_longestLook);
+        }
+        else
+        {
+            _lookInterval = s_shortestLook;
+
+            // Where we may not go (a cpuset, taskset) the target is not followed; it may come back. On the CPU of a real-time program we might never run.
+            bool isAllowed = stat.RealTimePriority == 0 && Array.IndexOf(_allowedCpus, stat.Processor) >= 0;
+            if (isAllowed && _platform.SetAffinity(0, [stat.Processor]) == Errno.None)
+            {
+                _cpu = stat.Processor;
+            }
+            else
+            {
+                StopFollowing();
+            }
+        }
+
+        _nextLook = _lastReport + _lookInterval;
+    }
+
+    /// <summary>Allows all CPUs again.</summary>
+    private void StopFollowing()
+    {
+        if (_cpu != Anywhere)
+        {
+            _cpu = Anywhere;
+            _lookInterval = s_shortestLook;
+            _nextLook = 0;
+            _ = _platform.SetAffinity(0, _allowedCpus);
+        }
+    }
+
+    private int[] ReadAllowedCpus() =>
+        ProcStatus.TryReadThread(_platform, _platform.CurrentProcessId, _platform.CurrentThreadId, out ProcStatus? status, out _) ? [.. status!.AllowedCpus] : [];
+}

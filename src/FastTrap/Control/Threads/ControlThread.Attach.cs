@@ -1,0 +1,202 @@
+using System.Runtime.InteropServices;
+using FastTrap.Native;
+
+namespace FastTrap.Control;
+
+/// <summary>Getting hold of a process.</summary>
+internal sealed partial class ControlThread
+{
+    private const PtraceOptions Options =
+        PtraceOptions.TraceSysGood | PtraceOptions.TraceClone | PtraceOptions.TraceFork | PtraceOptions.TraceVfork | PtraceOptions.TraceExec;
+
+    /// <summary>Seizes all threads of a running process. None is stopped. On failure nothing is left attached once the thread has ended.</summary>
+    public ProcessHandle Attach(int processId)
+    {
+        RequireWakeSignal();
+        Architecture architecture = AttachDiagnosis.Inspect(_platform, processId);
+        ProcessHandle process = new(_platform, this, processId, architecture, wasCreated: false);
+        List<int> ids = [];
+        bool found = true;
+        while (found)
+        {
+            found = false;
+            ids.Clear();
+            int count = _platform.ListProcIds($"/proc/{processId}/task", ids);
+            if (count < 0)
+            {
+                throw AttachDiagnosis.Ended(processId);
+            }
+
+            foreach (int id in ids)
+            {
+                if (process.Tasks.ContainsKey(id))
+                {
+                    continue;
+                }
+
+                Errno error = _platform.Seize(id, Options);
+                if (error == Errno.ESRCH)
+                {
+                    continue;
+                }
+
+                if (error != Errno.None)
+                {
+                    if (IsOurs(id))
+                    {
+                        // A new thread of a seized one: the kernel attached it already, its first stop is on the way.
+                        continue;
+                    }
+
+                    if (IsZombieOrGone(id))
+                    {
+                        // A thread that is about to end, or a leader that has left its other threads behind, cannot be seized, and need not be.
+                        continue;
+                    }
+
+                    throw AttachDiagnosis.SeizeFailed(_platform, processId, error);
+                }
+
+                ulong mask = ProcStatus.TryRead(_platform, id, out ProcStatus? status, out _) ? status!.SigBlk : 0;
+                process.Tasks.Add(id, new TracedTask(id, process) { KnownMask = mask });
+                found = true;
+            }
+        }
+
+        if (process.Tasks.Count == 0)
+        {
+            throw AttachDiagnosis.Ended(processId);
+        }
+
+        Process = process;
+        Log.Attached(_logger, processId, process.Tasks.Count);
+        return process;
+    }
+
+    private bool IsOurs(int id) =>
+        ProcStatus.TryRead(_platform, id, out ProcStatus? status, out _) && status!.TracerPid != 0
+        && (status.TracerPid == _threadId || status.TracerPid == _platform.CurrentProcessId);
+
+    private bool IsZombieOrGone(int id) => ProcStatus.TryRead(_platform, id, out ProcStatus? status, out Errno error)
+        ? status!.State is 'Z' or 'X'
+        : error is Errno.ENOENT or Errno.ESRCH;
+
+    /// <summary>Without a signal to be woken by, this thread would sleep through all that is asked of it.</summary>
+    private void RequireWakeSignal()
+    {
+        Errno error = _platform.WakeThread(_threadId);
+        if (error is not Errno.None and not Errno.EAGAIN)
+        {
+            throw new FastTrapException(
+                FastTrapError.KernelRefused,
+                $"The control thread cannot be woken ({error}): this program has handlers for all real-time signals. Leave one of them alone.", errorNumber: (int)error);
+        }
+    }
+
+    /// <summary>Starts a program; it stands at its exec, or at its entry point, held.</summary>
+    public ProcessHandle Create(SpawnRequest request, CreateStop stopAt)
+    {
+        RequireWakeSignal();
+        Errno error = _platform.SpawnSeized(request, Options, out int processId);
+        if (error != Errno.None)
+        {
+            throw AttachDiagnosis.CannotStart(request.Path, error);
+        }
+
+        ProcessHandle process;
+        try
+        {
+            process = new ProcessHandle(_platform, this, processId, AttachDiagnosis.ReadArchitecture(_platform, processId), wasCreated: true);
+        }
+        catch (FastTrapException)
+        {
+            _platform.Kill(processId, Signal.SIGKILL);
+            while (_platform.Wait(processId, block: true, out WaitStatus status) is var id
+                && (id == -(int)Errno.EINTR || (id == processId && status.Stopped)))
+            {
+                // Until the end of it is reported.
+            }
+
+            throw;
+        }
+
+        TracedTask leader = new(processId, process) { State = TaskState.Stopped, IsHeld = true };
+        process.Tasks.Add(processId, leader);
+        Process = process;
+        if (stopAt == CreateStop.Entry)
+        {
+            RunToEntry(process, leader);
+        }
+
+        Log.Created(_logger, processId, request.Path);
+        return process;
+    }
+
+    private void RunToEntry(ProcessHandle process, TracedTask leader)
+    {
+        bool reached = false;
+        void Hold(TracedTask task)
+        {
+            task.IsHeld = true;
+            reached = true;
+        }
+
+        BreakAtEntry(process, Hold);
+
+        // A program may execute another one before it gets there (a constructor, a loader): then that one's entry is meant.
+        process.Executed = () => BreakAtEntry(process, Hold);
+        leader.IsHeld = false;
+        Resume(leader, 0);
+        while (!reached && !process.IsOver)
+        {
+            Step(block: true);
+        }
+
+        process.Executed = null;
+        if (!reached)
+        {
+            throw new FastTrapException(
+                FastTrapError.CannotStart,
+                $"The program ended before its entry point ({process.Completion.Result}). Run it by itself: a library may be missing.", process.ProcessId);
+        }
+    }
+
+    private void BreakAtEntry(ProcessHandle process, Action<TracedTask> onHit)
+    {
+        if (!Auxv.TryRead(_platform, process.ProcessId, out Auxv auxv, out Errno error) || auxv.Entry == 0)
+        {
+            throw new FastTrapException(
+                FastTrapError.KernelRefused, $"The entry point of process {process.ProcessId} could not be read ({error}).", process.ProcessId, (int)error);
+        }
+
+        int length = process.Architecture == Architecture.X64 ? 1 : 4;
+        byte[] original = new byte[length];
+        ReadOnlySpan<byte> trap = process.Architecture == Architecture.X64 ? [0xCC] : [0x00, 0x00, 0x20, 0xD4];
+        error = _platform.OpenMemory(process.ProcessId, out TargetMemory memory);
+        if (error == Errno.None)
+        {
+            int read = _platform.ReadCode(memory, auxv.Entry, original);
+            int written = read == length ? _platform.WriteCode(memory, auxv.Entry, trap) : read;
+            error = written == length ? Errno.None : written < 0 ? (Errno)(-written) : Errno.EIO;
+        }
+
+        if (error != Errno.None)
+        {
+            memory.Dispose();
+            throw new FastTrapException(
+                FastTrapError.MemoryAccess, $"The entry point of process {process.ProcessId} could not be written ({error}).", process.ProcessId, (int)error, auxv.Entry);
+        }
+
+        process.ControlBreakpoints.Add(auxv.Entry, new ControlBreakpoint(memory, auxv.Entry, original, onHit));
+    }
+
+    /// <summary>Lets a held process go on.</summary>
+    public void ResumeHeld()
+    {
+        foreach (TracedTask task in Process!.Tasks.Values.Where(t => t.IsHeld).ToArray())
+        {
+            task.IsHeld = false;
+            Resume(task, 0);
+        }
+    }
+}

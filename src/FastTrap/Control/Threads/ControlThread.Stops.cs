@@ -1,0 +1,316 @@
+using System.Diagnostics;
+using System.Runtime.InteropServices;
+using FastTrap.Native;
+
+namespace FastTrap.Control;
+
+/// <summary>What to do with each report of the kernel.</summary>
+internal sealed partial class ControlThread
+{
+    private RegisterSet _registers;
+    private RegisterSet _registersAtStop;
+    private bool _detaching;
+
+    private void OnReport(int id, WaitStatus status)
+    {
+        _lastReport = Stopwatch.GetTimestamp();
+        ProcessHandle process = Process!;
+        if (!process.Tasks.TryGetValue(id, out TracedTask? task))
+        {
+            if (!status.Stopped)
+            {
+                // Born and killed before its first stop.
+                _awaited.Remove(id);
+                return;
+            }
+
+            if ((task = Adopt(process, id)) is null)
+            {
+                return;
+            }
+        }
+
+        task.LastRound = _round;
+        if (!status.Stopped)
+        {
+            OnTaskEnded(process, task, status);
+            return;
+        }
+
+        task.State = TaskState.Stopped;
+        task.IsAtVfork = status.Event == PtraceEvent.Vfork;
+        switch (status.Event)
+        {
+            case PtraceEvent.None:
+                OnSignalStop(process, task, status.StopSignal);
+                break;
+            case PtraceEvent.Stop:
+                OnEventStop(task, status.StopSignal);
+                break;
+            case PtraceEvent.Exec:
+                OnExec(process, task);
+                break;
+            default:
+                Expect(task);
+                Resume(task, 0);
+                break;
+        }
+    }
+
+    private void OnEventStop(TracedTask task, int signal)
+    {
+        task.InterruptPending = false;
+        if (_detaching)
+        {
+            _stoppedSignal.TryAdd(task.ThreadId, 0);
+            return;
+        }
+
+        if (signal is Signal.SIGSTOP or Signal.SIGTSTP or Signal.SIGTTIN or Signal.SIGTTOU)
+        {
+            // Stopped by job control: it stays stopped, and we hear of its going on.
+            task.State = TaskState.Listening;
+            _platform.Listen(task.ThreadId);
+            return;
+        }
+
+        Resume(task, 0);
+    }
+
+    private void OnSignalStop(ProcessHandle process, TracedTask task, int signal)
+    {
+        if (signal == Signal.SIGTRAP)
+        {
+            OnTrapStop(process, task);
+            return;
+        }
+
+        ITrapHandler? handler = process.Handler;
+        if (handler is not null && handler.MappedAreas.Count != 0)
+        {
+            _registers = new RegisterSet(process.Architecture);
+            if (_platform.GetRegisters(task.ThreadId, ref _registers) == Errno.None && handler.IsOutOfLine(_registers.ProgramCounter))
+            {
+                OnSignalOutOfLine(handler, task, signal);
+                return;
+            }
+        }
+
+        Resume(task, signal);
+    }
+
+    private void OnSignalOutOfLine(ITrapHandler handler, TracedTask task, int signal)
+    {
+        if (_platform.GetSignalInfo(task.ThreadId, out SignalInfo info) != Errno.None)
+        {
+            Resume(task, signal);
+            return;
+        }
+
+        SignalOutcome outcome = handler.OnSignalOutOfLine(task, ref _registers, ref info);
+        _platform.SetRegisters(task.ThreadId, _registers);
+        if (outcome == SignalOutcome.Hold)
+        {
+            // Nothing else may come in between; faults of the instruction itself must.
+            const ulong Faults = (1UL << (Signal.SIGTRAP - 1)) | (1UL << (Signal.SIGSEGV - 1)) | (1UL << (Signal.SIGBUS - 1))
+                | (1UL << (Signal.SIGILL - 1)) | (1UL << (Signal.SIGFPE - 1));
+            if (_platform.GetSignalMask(task.ThreadId, out ulong mask) == Errno.None)
+            {
+                task.HeldMask = mask;
+                _platform.SetSignalMask(task.ThreadId, ~Faults);
+            }
+
+            Resume(task, 0);
+            return;
+        }
+
+        _platform.SetSignalInfo(task.ThreadId, info);
+        Resume(task, info.si_signo);
+    }
+
+    private void OnTrapStop(ProcessHandle process, TracedTask task)
+    {
+        task.HasUnansweredTrap = true;
+        if (_registers.Architecture != process.Architecture)
+        {
+            // Otherwise every word is overwritten.
+            _registers = new RegisterSet(process.Architecture);
+        }
+
+        if (_platform.GetRegisters(task.ThreadId, ref _registers) != Errno.None)
+        {
+            // Killed between the stop and the question: its end is reported next.
+            return;
+        }
+
+        _registersAtStop = _registers;
+
+        // int3 leaves the pc behind itself, brk on itself.
+        ulong trapAddress = process.Architecture == Architecture.X64 ? _registers.ProgramCounter - 1 : _registers.ProgramCounter;
+        TrapOutcome outcome = process.Handler?.OnTrap(task, ref _registers, trapAddress) ?? TrapOutcome.NotOurs;
+        if (outcome == TrapOutcome.NotOurs)
+        {
+            OnForeignTrap(process, task, trapAddress);
+            return;
+        }
+
+        if (outcome != TrapOutcome.Continue)
+        {
+            _platform.SetChangedRegisters(task.ThreadId, _registers, _registersAtStop);
+        }
+
+        RestoreTrapMask(task);
+
+        if (outcome == TrapOutcome.ContinueWithSignal)
+        {
+            SignalInfo held = task.HeldSignal;
+            task.HeldSignal = default;
+            _platform.SetSignalMask(task.ThreadId, task.HeldMask);
+            task.KnownMask = task.HeldMask;
+            _platform.SetSignalInfo(task.ThreadId, held);
+            Resume(task, held.si_signo);
+            return;
+        }
+
+        Resume(task, 0);
+    }
+
+    /// <summary>A SIGTRAP that belongs to no tracepoint: ours of a moment ago, a control breakpoint, or the target's own business.</summary>
+    private void OnForeignTrap(ProcessHandle process, TracedTask task, ulong trapAddress)
+    {
+        if (!task.StoppedByTrapInstruction)
+        {
+            // Sent by somebody.
+            if (process.Handler is { } handler && handler.IsOutOfLine(_registers.ProgramCounter))
+            {
+                OnSignalOutOfLine(handler, task, Signal.SIGTRAP);
+            }
+            else
+            {
+                Resume(task, Signal.SIGTRAP);
+            }
+
+            return;
+        }
+
+        if (process.ControlBreakpoints.Remove(trapAddress, out ControlBreakpoint? breakpoint))
+        {
+            RemoveControlBreakpoint(process, breakpoint);
+            _registers.ProgramCounter = trapAddress;
+            _platform.SetRegisters(task.ThreadId, _registers);
+            breakpoint.OnHit(task);
+            Resume(task, 0);
+            return;
+        }
+
+        if (process.Handler?.WasTrap(trapAddress) != true && IsTrapInText(process, task, trapAddress))
+        {
+            // The program's own trap, or another debugger's: it gets the signal it expects.
+            Resume(task, Signal.SIGTRAP);
+            return;
+        }
+
+        // Stale: the trap was removed after the thread had executed it. The instruction is executed as if it had never been there.
+        _registers.ProgramCounter = trapAddress;
+        _platform.SetRegisters(task.ThreadId, _registers);
+        RestoreTrapMask(task);
+        Resume(task, 0);
+    }
+
+    private bool IsTrapInText(ProcessHandle process, TracedTask task, ulong trapAddress)
+    {
+        Span<byte> code = stackalloc byte[4];
+        if (process.Architecture == Architecture.Arm64)
+        {
+            return _platform.ReadMemory(task.ThreadId, trapAddress, code) == 4 && (MemoryMarshal.Read<uint>(code) & 0xFFE0001F) == 0xD4200000;
+        }
+
+        // int3, or the two bytes of int 3.
+        return _platform.ReadMemory(task.ThreadId, trapAddress - 1, code[..2]) == 2 && (code[1] == 0xCC || (code[0] == 0xCD && code[1] == 3));
+    }
+
+    /// <summary>
+    /// A trap instruction in a thread which blocks SIGTRAP makes the kernel unblock it. Nothing tells what the mask was, so it is
+    /// inferred: the mask last seen plus this very change, or a mask which blocks the other synchronous signals.
+    /// </summary>
+    private void RestoreTrapMask(TracedTask task)
+    {
+        const ulong Trap = 1UL << (Signal.SIGTRAP - 1);
+        const ulong Siblings = (1UL << (Signal.SIGSEGV - 1)) | (1UL << (Signal.SIGILL - 1)) | (1UL << (Signal.SIGFPE - 1));
+        if (task.HeldSignal.si_signo != 0 || _platform.GetSignalMask(task.ThreadId, out ulong mask) != Errno.None)
+        {
+            return;
+        }
+
+        if ((mask & Trap) == 0 && mask != task.KnownMask && ((mask | Trap) == task.KnownMask || (mask & Siblings) == Siblings))
+        {
+            mask |= Trap;
+            _platform.SetSignalMask(task.ThreadId, mask);
+            if (task.Process.TrapDisposition is { IsKnown: true, IsIgnored: false } disposition)
+            {
+                disposition.Restore(task.Process, task);
+            }
+        }
+
+        task.KnownMask = mask;
+    }
+
+    /// <summary>
+    /// Gives a signal that a stopped thread was about to get back to the kernel, because it cannot be delivered from where the thread will stand. A fault is
+    /// dropped: the instruction is executed, and faults, again.
+    /// </summary>
+    private void SendAgain(TracedTask task, int signal)
+    {
+        if (signal == 0 || _platform.GetSignalInfo(task.ThreadId, out SignalInfo info) != Errno.None || info.IsSynchronous)
+        {
+            return;
+        }
+
+        RemoteMap.SendAgain(task.Process, task, info);
+    }
+
+    private void RemoveControlBreakpoint(ProcessHandle process, ControlBreakpoint breakpoint)
+    {
+        Errno error = breakpoint.Remove(_platform);
+        if (error is not Errno.None and not Errno.ESRCH)
+        {
+            Log.TextNotRestored(_logger, process.ProcessId, breakpoint.Address, (int)error);
+        }
+    }
+
+    /// <summary>Lets a stopped thread go on, unless it is held or being detached. ESRCH means that it died meanwhile; its end is reported.</summary>
+    private void Resume(TracedTask task, int signal)
+    {
+        if (_detaching)
+        {
+            task.HasUnansweredTrap = false;
+            _stoppedSignal[task.ThreadId] = signal;
+            return;
+        }
+
+        if (task.IsHeld)
+        {
+            task.HasUnansweredTrap = false;
+            SendAgain(task, signal);
+            return;
+        }
+
+        if (task.EndStatus is { } end)
+        {
+            OnTaskEnded(task.Process, task, end);
+            return;
+        }
+
+        if (task.IsJobControlStopped)
+        {
+            task.IsJobControlStopped = false;
+            task.State = TaskState.Listening;
+            _platform.Listen(task.ThreadId);
+            return;
+        }
+
+        task.State = TaskState.Running;
+        task.HasUnansweredTrap = false;
+        _platform.Continue(task.ThreadId, signal);
+    }
+}

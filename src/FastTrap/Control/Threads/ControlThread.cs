@@ -1,0 +1,311 @@
+using System.Collections.Concurrent;
+using System.Diagnostics;
+using FastTrap.Native;
+using Microsoft.Extensions.Logging;
+
+namespace FastTrap.Control;
+
+/// <summary>
+/// The one operating-system thread which makes every ptrace call of a process, waits for its stops and runs its handlers.
+/// </summary>
+/// <remarks>
+/// Scheme. Others post work (<see cref="InvokeAsync{T}"/>) to a queue and wake the thread; the thread alternates between reports of the kernel
+/// and work, one slice of work at a time, so that a long enabling never starves stopped threads. The thread publishes in <c>_sleeping</c>
+/// that it is about to sleep in wait; a poster sends the wake signal again and again until that flag or the queue shows that it was seen,
+/// for a signal that comes just before the sleep has no effect. When the thread ends, the kernel detaches whatever it still traces, without
+/// stopping it: this is how sleeping threads are let go without disturbing their system calls.
+/// Source: dt_proc.c, dt_proc_control.
+/// </remarks>
+internal sealed partial class ControlThread
+{
+    private static readonly TimeSpan s_wakeInterval = TimeSpan.FromMicroseconds(200);
+
+    private readonly IPlatform _platform;
+    private readonly ILogger _logger;
+    private readonly Thread _thread;
+    private readonly ConcurrentQueue<Work> _queue = new();
+    private readonly object _idle = new();
+    private readonly long _spinTicks;
+    private readonly TimeSpan _detachTimeout;
+    private volatile bool _sleeping;
+    private volatile bool _sleepingIdle;
+    private volatile bool _closed;
+    private int _threadId;
+    private bool _ending;
+    private bool _hadReport;
+    private long _lastReport;
+
+    public ControlThread(IPlatform platform, TracerOptions options, ILogger logger)
+    {
+        _platform = platform;
+        _logger = logger;
+        _spinTicks = options.SpinMicroseconds * Stopwatch.Frequency / 1_000_000;
+        _follows = options.Affinity == ControlThreadAffinity.FollowTarget;
+        _detachTimeout = options.DetachTimeout;
+        _thread = new Thread(Run) { IsBackground = true, Name = "FastTrap control" };
+        _thread.Start();
+    }
+
+    /// <summary>The process this thread controls; set once by attach or create.</summary>
+    public ProcessHandle? Process { get; private set; }
+
+    /// <summary>Whether the caller is the control thread itself: a handler's code.</summary>
+    public bool IsCurrent => Environment.CurrentManagedThreadId == _thread.ManagedThreadId;
+
+    /// <summary>When the kernel's report that is being handled came (<see cref="Stopwatch"/> ticks).</summary>
+    public long LastReport => _lastReport;
+
+    /// <summary>Runs something on the control thread.</summary>
+    /// <exception cref="FastTrapException">The process ended or was detached: the work did not run.</exception>
+    public Task<T> InvokeAsync<T>(Func<T> work)
+    {
+        if (IsCurrent)
+        {
+            throw new InvalidOperationException("A handler cannot ask this of its own process: it must return first. Signal another thread to do it.");
+        }
+
+        CallWork<T> call = new(work);
+        Post(call);
+        return call.Task;
+    }
+
+    /// <summary>Runs something in slices: each step of the iterator runs between reports of the kernel.</summary>
+    public Task RunSlicedAsync(IEnumerator<bool> slices)
+    {
+        SlicedWork work = new(slices);
+        Post(work);
+        return work.Task;
+    }
+
+    /// <summary>Waits for the operating-system thread to be gone; then the kernel has let go of everything.</summary>
+    public Task WaitForEndAsync() => Task.Run(() =>
+    {
+        _thread.Join();
+
+        // Join returns a little before the kernel's thread is gone, and it is the kernel's thread that traces.
+        // (The id may be another thread's by then: hence the limit.)
+        string path = $"/proc/self/task/{Volatile.Read(ref _threadId)}/stat";
+        long start = Stopwatch.GetTimestamp();
+        while (_threadId != 0 && _platform.ReadProcFile(path, out _) is not null && Stopwatch.GetElapsedTime(start) < _detachTimeout)
+        {
+            Thread.Yield();
+        }
+    });
+
+    private void Post(Work work)
+    {
+        _queue.Enqueue(work);
+        Interlocked.MemoryBarrier();
+        if (_closed)
+        {
+            RefuseQueued();
+            return;
+        }
+
+        Wake(work);
+    }
+
+    private void Wake(Work work)
+    {
+        if (IsCurrent)
+        {
+            return;
+        }
+
+        SpinWait spin = default;
+        long sent = 0;
+        while (!work.IsTaken && !_closed)
+        {
+            if (_sleepingIdle)
+            {
+                lock (_idle)
+                {
+                    Monitor.Pulse(_idle);
+                }
+
+                return;
+            }
+
+            if (!_sleeping)
+            {
+                // It runs: the queue is looked at before the next sleep.
+                Interlocked.MemoryBarrier();
+                if (!_sleeping && !_sleepingIdle)
+                {
+                    return;
+                }
+
+                continue;
+            }
+
+            // Real-time signals queue up: one is sent, and the next only when it seems to have come too early. An error (EAGAIN: there are
+            // enough) is no reason to give up, for the work is queued already; that there is a signal at all was seen to at the attach.
+            if (sent == 0 || Stopwatch.GetElapsedTime(sent) > s_wakeInterval)
+            {
+                _ = _platform.WakeThread(Volatile.Read(ref _threadId));
+                sent = Stopwatch.GetTimestamp();
+            }
+
+            spin.SpinOnce(sleep1Threshold: -1);
+        }
+    }
+
+    private void Run()
+    {
+        Volatile.Write(ref _threadId, _platform.CurrentThreadId);
+        try
+        {
+            while (!_ending)
+            {
+                RunQueued();
+                if (_ending)
+                {
+                    break;
+                }
+
+                if (Process is null || (Process.Tasks.Count == 0 && Process.IsOver))
+                {
+                    if (Process is not null)
+                    {
+                        break;
+                    }
+
+                    SleepIdle();
+                    continue;
+                }
+
+                Step(block: _slices.Count == 0);
+            }
+        }
+        catch (Exception e)
+        {
+            LetGo(e);
+            Process?.Complete(new ProcessExit(ProcessExitKind.Lost, 0, 0));
+        }
+        finally
+        {
+            _closed = true;
+            Interlocked.MemoryBarrier();
+            Process?.Complete(new ProcessExit(ProcessExitKind.Lost, 0, 0));
+            RefuseQueued();
+        }
+    }
+
+    /// <summary>After a failure of this thread: no trap may stay, and no thread on one.</summary>
+    private void LetGo(Exception cause)
+    {
+        try
+        {
+            if (Process is { IsOver: false } process)
+            {
+                Detach(process);
+            }
+        }
+        catch (Exception e)
+        {
+            Log.RestoreFailed(_logger, e, Process?.ProcessId ?? 0);
+        }
+
+        Log.ControlThreadFailed(_logger, cause, Process?.ProcessId ?? 0);
+    }
+
+    private void SleepIdle()
+    {
+        lock (_idle)
+        {
+            _sleepingIdle = true;
+            Interlocked.MemoryBarrier();
+            if (_queue.IsEmpty)
+            {
+                Monitor.Wait(_idle);
+            }
+
+            _sleepingIdle = false;
+        }
+    }
+
+    /// <summary>One report of the kernel, or none: polls while reports come often, then sleeps if <paramref name="block"/> allows.</summary>
+    private void Step(bool block)
+    {
+        // Of one thread that was resumed a moment ago there is nothing yet: it is given the CPU before it is asked.
+        bool polls = block && _spinTicks != 0 && _hadReport;
+        WaitStatus status = default;
+        int id = polls && Process!.Tasks.Count == 1 ? 0 : _platform.Wait(-1, block: false, out status);
+        if (id == 0 && polls)
+        {
+            id = Poll(out status);
+        }
+
+        if (id == 0 && block && _queue.IsEmpty)
+        {
+            _sleeping = true;
+            Interlocked.MemoryBarrier();
+            if (_queue.IsEmpty)
+            {
+                id = _platform.Wait(-1, block: true, out status);
+            }
+
+            _sleeping = false;
+        }
+
+        _hadReport = id > 0;
+        if (id > 0)
+        {
+            OnReport(id, status);
+            TakeTurns();
+            Follow(id);
+        }
+        else if (id == -(int)Errno.ECHILD)
+        {
+            OnNothingTraced();
+        }
+    }
+
+    private int Poll(out WaitStatus status)
+    {
+        long start = 0;
+        do
+        {
+            Thread.Yield();
+            int id = _platform.Wait(-1, block: false, out status);
+            if (id != 0)
+            {
+                return id;
+            }
+
+            start = start == 0 ? Stopwatch.GetTimestamp() : start;
+        }
+        while (Stopwatch.GetTimestamp() - start < _spinTicks && _queue.IsEmpty);
+        return 0;
+    }
+
+    /// <summary>Handles reports until a condition holds or time is up; used inside work on the control thread.</summary>
+    private bool PumpUntil(Func<bool> condition, TimeSpan timeout)
+    {
+        long start = Stopwatch.GetTimestamp();
+        while (!condition())
+        {
+            int id = _platform.Wait(-1, block: false, out WaitStatus status);
+            if (id > 0)
+            {
+                OnReport(id, status);
+                TakeTurns();
+            }
+            else if (id == -(int)Errno.ECHILD)
+            {
+                OnNothingTraced();
+                return condition();
+            }
+            else if (Stopwatch.GetElapsedTime(start) > timeout)
+            {
+                return false;
+            }
+            else
+            {
+                Thread.Yield();
+            }
+        }
+
+        return true;
+    }
+}

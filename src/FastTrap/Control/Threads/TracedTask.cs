@@ -1,0 +1,64 @@
+using FastTrap.Native;
+
+namespace FastTrap.Control;
+
+/// <summary>What a traced thread is doing, as far as we know.</summary>
+internal enum TaskState
+{
+    Running,
+    Stopped,
+    Listening,
+}
+
+/// <summary>One traced thread of the target. Used by its control thread only.</summary>
+internal sealed class TracedTask(int threadId, ProcessHandle process)
+{
+    public int ThreadId { get; } = threadId;
+
+    public ProcessHandle Process { get; } = process;
+
+    /// <summary>True for a vfork child (or another process) which runs in the address space of <see cref="Process"/>; it is left at its exec.</summary>
+    public bool IsVisitor { get; init; }
+
+    public TaskState State { get; set; }
+
+    /// <summary>The round of turns in which it reported last.</summary>
+    public int LastRound { get; set; }
+
+    /// <summary>Kept in its stop until somebody resumes the process.</summary>
+    public bool IsHeld { get; set; }
+
+    /// <summary>We sent PTRACE_INTERRUPT and have not seen the stop yet.</summary>
+    public bool InterruptPending { get; set; }
+
+    /// <summary>Stopped where it will go on sleeping until its vfork child has gone: it can make no system call for us.</summary>
+    public bool IsAtVfork { get; set; }
+
+    /// <summary>Stopped on a trap, and nobody has said yet how it goes on: its pc is where the trap left it.</summary>
+    public bool HasUnansweredTrap { get; set; }
+
+    /// <summary>A remote system call found the thread in a job-control stop: it is to be left there, not continued.</summary>
+    public bool IsJobControlStopped { get; set; }
+
+    /// <summary>The thread ended during a remote system call, with this report.</summary>
+    public WaitStatus? EndStatus { get; set; }
+
+    /// <summary>The signal mask as last seen, to notice a SIGTRAP that the kernel unblocked.</summary>
+    public ulong KnownMask { get; set; }
+
+    /// <summary>A signal taken from the thread while it was out of line, to be given back; <see cref="SignalInfo.si_signo"/> 0 means none.</summary>
+    public SignalInfo HeldSignal;
+
+    /// <summary>The mask to restore with <see cref="HeldSignal"/>.</summary>
+    public ulong HeldMask { get; set; }
+
+    /// <summary>What the handler remembers of this thread.</summary>
+    public object? HandlerState { get; set; }
+
+    /// <summary>
+    /// Whether the SIGTRAP the thread stopped with was raised by a trap instruction, not sent with kill. One system call;
+    /// asked only where the two could be confused.
+    /// </summary>
+    public bool StoppedByTrapInstruction =>
+        Process.Platform.GetSignalInfo(ThreadId, out SignalInfo info) == Errno.None && Process.IsTrapInstruction(info);
+}

@@ -1,0 +1,78 @@
+using FastTrap.Native;
+
+namespace FastTrap.Control;
+
+/// <summary>
+/// The target's own action for SIGTRAP. The kernel resets it when a trap instruction is executed by a thread that blocks the signal, or while the
+/// process ignores it; what was there is learned before the first trap is written, and put back.
+/// </summary>
+/// <remarks>Control thread only. Nothing is learned of a program that leaves the default action alone, which is most.</remarks>
+internal sealed class TrapDisposition
+{
+    /// <summary>Bytes of the kernel's struct sigaction on both architectures (handler, flags, restorer, mask).</summary>
+    private const int Length = 32;
+
+    private const ulong SIG_IGN = 1;
+
+    /// <summary>Room below the stack pointer: behind the red zone, and put back as it was.</summary>
+    private const ulong Distance = 1024;
+
+    private readonly byte[] _action = new byte[Length];
+
+    /// <summary>Whether the action was learned.</summary>
+    public bool IsKnown { get; private set; }
+
+    /// <summary>
+    /// Whether the target ignores the signal. Then every trap resets that, and it is put back at the detach only: ignoring a signal makes the
+    /// kernel drop what is pending, and so the traps of other threads.
+    /// </summary>
+    public bool IsIgnored => IsKnown && BitConverter.ToUInt64(_action) == SIG_IGN;
+
+    /// <summary>Whether a process has an action of its own, by /proc.</summary>
+    public static bool IsNeeded(IPlatform platform, int processId)
+    {
+        const ulong Trap = 1UL << (Signal.SIGTRAP - 1);
+        return ProcStatus.TryRead(platform, processId, out ProcStatus? status, out _) && ((status!.SigCgt | status.SigIgn) & Trap) != 0;
+    }
+
+    /// <summary>Asks the kernel, through a stopped thread.</summary>
+    public Errno Learn(ProcessHandle process, TracedTask task)
+    {
+        Errno error = Call(process, task, isSet: false);
+        IsKnown = error == Errno.None;
+        return error;
+    }
+
+    /// <summary>Puts the action back, through a stopped thread.</summary>
+    public Errno Restore(ProcessHandle process, TracedTask task) => Call(process, task, isSet: true);
+
+    private Errno Call(ProcessHandle process, TracedTask task, bool isSet)
+    {
+        RegisterSet registers = new(process.Architecture);
+        Errno error = process.Platform.GetRegisters(task.ThreadId, ref registers);
+        if (error != Errno.None)
+        {
+            return error;
+        }
+
+        IPlatform platform = process.Platform;
+        ulong scratch = (registers.StackPointer - Distance) & ~15UL;
+        Span<byte> kept = stackalloc byte[Length];
+        if (platform.ReadMemory(task.ThreadId, scratch, kept) != Length
+            || platform.WriteMemory(task.ThreadId, scratch, isSet ? _action : kept) != Length)
+        {
+            return Errno.EFAULT;
+        }
+
+        try
+        {
+            ReadOnlySpan<ulong> arguments = isSet ? [Signal.SIGTRAP, scratch, 0, sizeof(ulong)] : [Signal.SIGTRAP, 0, scratch, sizeof(ulong)];
+            error = RemoteMap.Invoke(process, task, n => n.RtSigAction, arguments);
+            return error == Errno.None && !isSet && platform.ReadMemory(task.ThreadId, scratch, _action) != Length ? Errno.EFAULT : error;
+        }
+        finally
+        {
+            platform.WriteMemory(task.ThreadId, scratch, kept);
+        }
+    }
+}

@@ -1,0 +1,135 @@
+using System.Diagnostics;
+using FastTrap.Isa;
+using FastTrap.Native;
+using Microsoft.Extensions.Logging;
+
+namespace FastTrap.Engine;
+
+/// <summary>
+/// Removes inherited traps from fork children: those in the table, and those removed a moment ago, which a child that was forked before may still have.
+/// </summary>
+/// <remarks>
+/// Control thread only. A removed trap is remembered for <see cref="MemoryTime"/>; a child's byte is restored only where it is a trap while its
+/// parent's is the original, so memory which was reused meanwhile is left alone.
+/// Source: fasttrap.c, fasttrap_fork.
+/// </remarks>
+internal sealed class ForkLedger
+{
+    private static readonly TimeSpan MemoryTime = TimeSpan.FromSeconds(10);
+
+    private readonly Queue<Removed> _removed = new();
+    private TargetMemory? _spare;
+
+    public bool IsEmpty => _removed.Count == 0;
+
+    public bool Contains(ulong address)
+    {
+        foreach (Removed removed in _removed)
+        {
+            if (removed.Address == address)
+            {
+                return true;
+            }
+        }
+
+        return false;
+    }
+
+    public void Add(ulong address, ReadOnlySpan<byte> original)
+    {
+        while (_removed.TryPeek(out Removed oldest) && Stopwatch.GetElapsedTime(oldest.When) > MemoryTime)
+        {
+            _removed.Dequeue();
+        }
+
+        uint word = 0;
+        for (int i = 0; i < original.Length; i++)
+        {
+            word |= (uint)original[i] << (8 * i);
+        }
+
+        _removed.Enqueue(new Removed(address, word, Stopwatch.GetTimestamp()));
+    }
+
+    /// <summary>Keeps a descriptor to give up when a child's memory must be opened and the tracer has none left: the child would die at the first trap.</summary>
+    public void Reserve(IPlatform platform, int processId)
+    {
+        if (_spare is null && platform.OpenMemory(processId, out TargetMemory spare) == Errno.None)
+        {
+            _spare = spare;
+        }
+    }
+
+    /// <summary>Gives back what <see cref="Reserve"/> keeps.</summary>
+    public void Release()
+    {
+        _spare?.Dispose();
+        _spare = null;
+    }
+
+    public void Clean(
+        IPlatform platform, int childProcessId, TracepointTable table, int patchLength, InstructionSet isa, TargetMemory parentMemory, ILogger logger)
+    {
+        Errno error = platform.OpenMemory(childProcessId, out TargetMemory memory);
+        if (error == Errno.EMFILE)
+        {
+            Release();
+            error = platform.OpenMemory(childProcessId, out memory);
+        }
+
+        if (error != Errno.None)
+        {
+            if (error != Errno.ESRCH)
+            {
+                Control.Log.ForkChildNotCleaned(logger, childProcessId, (int)error);
+            }
+
+            return;
+        }
+
+        using (memory)
+        {
+            HashSet<ulong> done = [];
+            Span<byte> child = stackalloc byte[patchLength];
+            Span<byte> parent = stackalloc byte[patchLength];
+            Span<byte> original = stackalloc byte[4];
+            foreach (Tracepoint tracepoint in table.All())
+            {
+                done.Add(tracepoint.Address);
+                if (platform.ReadCode(memory, tracepoint.Address, child) != patchLength || child.SequenceEqual(isa.TrapBytes))
+                {
+                    Restore(platform, memory, childProcessId, tracepoint.Address, tracepoint.Instruction.Bytes[..patchLength], logger);
+                }
+            }
+
+            foreach (Removed removed in _removed)
+            {
+                BitConverter.TryWriteBytes(original, removed.Original);
+                if (done.Add(removed.Address)
+                    && platform.ReadCode(memory, removed.Address, child) == patchLength && child.SequenceEqual(isa.TrapBytes)
+                    && platform.ReadCode(parentMemory, removed.Address, parent) == patchLength && parent.SequenceEqual(original[..patchLength]))
+                {
+                    Restore(platform, memory, childProcessId, removed.Address, original[..patchLength], logger);
+                }
+            }
+        }
+    }
+
+    private static void Restore(
+        IPlatform platform, TargetMemory memory, int childProcessId, ulong address, ReadOnlySpan<byte> original, ILogger logger)
+    {
+        int written = platform.WriteCode(memory, address, original);
+        if (written != original.Length && written != -(int)Errno.ESRCH)
+        {
+            // There is no second chance: a trap that stays kills the child.
+            written = platform.WriteCode(memory, address, original);
+        }
+
+        if (written != original.Length && written != -(int)Errno.ESRCH)
+        {
+            Control.Log.TextNotRestored(logger, childProcessId, address, -written);
+        }
+    }
+
+    private readonly record struct Removed(ulong Address, uint Original, long When);
+}

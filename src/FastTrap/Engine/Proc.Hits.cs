@@ -1,0 +1,215 @@
+using System.Diagnostics;
+using FastTrap.Control;
+using FastTrap.Engine.Mechanisms;
+using FastTrap.Isa;
+using FastTrap.Native;
+
+namespace FastTrap.Engine;
+
+/// <summary>The way of a hit. No lock, no allocation.</summary>
+internal sealed partial class Proc
+{
+    public TrapOutcome OnTrap(TracedTask task, ref RegisterSet registers, ulong trapAddress)
+    {
+        if (_table.Find(trapAddress) is { } tracepoint)
+        {
+            // A SIGTRAP that somebody sent may find the pc just behind a one-byte instruction that is probed.
+            return tracepoint.Instruction.Length <= _breakpoint.PatchLength && Isa.TrapAdvancesProgramCounter && !task.StoppedByTrapInstruction
+                ? TrapOutcome.NotOurs
+                : OnHit(tracepoint, task, ref registers);
+        }
+
+        return _slots.Contains(trapAddress) ? OnSlotTrap(task, ref registers, trapAddress) : TrapOutcome.NotOurs;
+    }
+
+    private TrapOutcome OnHit(Tracepoint tracepoint, TracedTask task, ref RegisterSet registers)
+    {
+        registers.ProgramCounter = tracepoint.Address;
+        HitFrame frame = Aim(task, tracepoint.Address);
+        Fire(tracepoint.Before, frame, ref registers);
+        if (registers.ProgramCounter != tracepoint.Address)
+        {
+            // A handler sent the thread elsewhere; the displaced instruction is not executed.
+            return TrapOutcome.ContinueModified;
+        }
+
+        // A handler may have withdrawn what it was called for; the list read now is what counts.
+        Probe[] after = tracepoint.After;
+        _taskMemory.ThreadId = task.ThreadId;
+        Displacement displacement = _breakpoint.Displace(tracepoint, task, ref registers, after.Length != 0);
+        if (displacement == Displacement.Done && after.Length != 0)
+        {
+            FireAfter(after, tracepoint, frame, ref registers);
+        }
+
+        return TrapOutcome.ContinueModified;
+    }
+
+    /// <summary>A trap in our own memory: behind a displaced instruction, or behind a touch.</summary>
+    private TrapOutcome OnSlotTrap(TracedTask task, ref RegisterSet registers, ulong trapAddress)
+    {
+        if (_slots.IsTouchTrap(trapAddress) && BreakpointMechanism.TryFinishTouch(task, ref registers, out Tracepoint? touched))
+        {
+            return RetryAfterTouch(touched, task, ref registers);
+        }
+
+        if (!_slots.TryFind(trapAddress, out Tracepoint? tracepoint) || trapAddress != tracepoint.SlotAddress + (ulong)tracepoint.Slot.TrapOffset)
+        {
+            // A SIGTRAP that somebody sent to a thread which happens to be here.
+            return TrapOutcome.NotOurs;
+        }
+
+        Isa.NormalizeSlotPosition(tracepoint.Instruction, tracepoint.Slot, tracepoint.SlotAddress, ref registers);
+        BreakpointMechanism.GiveBackBorrowed(tracepoint, task, ref registers);
+        Probe[] after = tracepoint.After;
+        if (after.Length != 0)
+        {
+            HitFrame frame = Aim(task, tracepoint.Address);
+            FireAfter(after, tracepoint, frame, ref registers);
+        }
+
+        return task.HeldSignal.si_signo != 0 ? TrapOutcome.ContinueWithSignal : TrapOutcome.ContinueModified;
+    }
+
+    private TrapOutcome RetryAfterTouch(Tracepoint tracepoint, TracedTask task, ref RegisterSet registers)
+    {
+        _taskMemory.ThreadId = task.ThreadId;
+        Probe[] after = tracepoint.After;
+        if (_breakpoint.Displace(tracepoint, task, ref registers, after.Length != 0) == Displacement.Done && after.Length != 0)
+        {
+            HitFrame frame = Aim(task, tracepoint.Address);
+            FireAfter(after, tracepoint, frame, ref registers);
+        }
+
+        return TrapOutcome.ContinueModified;
+    }
+
+    public SignalOutcome OnSignalOutOfLine(TracedTask task, ref RegisterSet registers, ref SignalInfo info)
+    {
+        if (info.si_signo == Signal.SIGSTOP)
+        {
+            // It runs no handler: the thread stops where it is, and goes on from there.
+            return SignalOutcome.Deliver;
+        }
+
+        if (BreakpointMechanism.AbandonTouch(task, ref registers))
+        {
+            return SignalOutcome.Deliver;
+        }
+
+        ulong pc = registers.ProgramCounter;
+        if (!_slots.TryFind(pc, out Tracepoint? tracepoint))
+        {
+            return SignalOutcome.Deliver;
+        }
+
+        RegisterSet moved = registers;
+        SlotPosition position = Isa.NormalizeSlotPosition(tracepoint.Instruction, tracepoint.Slot, tracepoint.SlotAddress, ref moved);
+        bool isFault = info.IsSynchronous;
+        if (position == SlotPosition.Before && !isFault && !tracepoint.Instruction.Has(DisplacedTraits.SystemCall))
+        {
+            // The instruction shall be executed once, not once before and again after the handler.
+            task.HeldSignal = info;
+            registers.ProgramCounter = tracepoint.SlotAddress + (ulong)tracepoint.Slot.TrapPartOffset;
+            return SignalOutcome.Hold;
+        }
+
+        registers = moved;
+        BreakpointMechanism.GiveBackBorrowed(tracepoint, task, ref registers);
+        bool isInTrapPart = (long)(pc - tracepoint.SlotAddress) >= tracepoint.Slot.TrapPartOffset;
+        if ((position is SlotPosition.After or SlotPosition.Trapped) && isInTrapPart && tracepoint.After.Length != 0)
+        {
+            // Between the instruction and the trap behind it.
+            HitFrame frame = Aim(task, tracepoint.Address);
+            FireAfter(tracepoint.After, tracepoint, frame, ref registers);
+        }
+
+        if (isFault && info.si_addr - tracepoint.SlotAddress < (ulong)Isa.SlotLength)
+        {
+            info.si_addr = tracepoint.Address + (info.si_addr - pc);
+        }
+
+        if (isFault && task.HeldSignal.si_signo != 0)
+        {
+            // The signal that was held comes first; the instruction is executed, and faults, again after its handler.
+            info = task.HeldSignal;
+            task.HeldSignal = default;
+            Process.Platform.SetSignalMask(task.ThreadId, task.HeldMask);
+        }
+
+        return SignalOutcome.Deliver;
+    }
+
+    public void LeaveOutOfLine(TracedTask task, ref RegisterSet registers)
+    {
+        if (BreakpointMechanism.AbandonTouch(task, ref registers))
+        {
+            return;
+        }
+
+        if (_slots.TryFind(registers.ProgramCounter, out Tracepoint? tracepoint))
+        {
+            Isa.NormalizeSlotPosition(tracepoint.Instruction, tracepoint.Slot, tracepoint.SlotAddress, ref registers);
+            BreakpointMechanism.GiveBackBorrowed(tracepoint, task, ref registers);
+        }
+    }
+
+    private HitFrame Aim(TracedTask task, ulong siteAddress)
+    {
+        HitFrame frame = _frame;
+        frame.Task = task;
+        frame.SiteAddress = siteAddress;
+        frame.TimestampNs = Process.Thread.LastReport * (1_000_000_000 / Stopwatch.Frequency);
+        return frame;
+    }
+
+    private static void Fire(Probe[] probes, HitFrame frame, ref RegisterSet registers)
+    {
+        foreach (Probe probe in probes)
+        {
+            foreach (EnabledProbe enabled in probe.Enabled)
+            {
+                enabled.Enabling.Fire(enabled, frame, ref registers);
+            }
+        }
+    }
+
+    /// <summary>Return probes: only if the function was left. A return leaves always; a jump does when it goes outside.</summary>
+    private static void FireAfter(Probe[] probes, Tracepoint tracepoint, HitFrame frame, ref RegisterSet registers)
+    {
+        bool isReturn = tracepoint.Instruction.Has(DisplacedTraits.Return);
+        ulong pc = registers.ProgramCounter;
+        foreach (Probe probe in probes)
+        {
+            if (isReturn || !probe.IsInFunction(pc))
+            {
+                foreach (EnabledProbe enabled in probe.Enabled)
+                {
+                    enabled.Enabling.Fire(enabled, frame, ref registers);
+                }
+            }
+        }
+    }
+
+    /// <summary>An argument for <see cref="ProbeContext"/>.</summary>
+    public bool TryGetArgument(HitFrame frame, in RegisterSet registers, Probe probe, int index, out ulong value)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(index);
+        if (probe.Kind == ProbeKind.Return)
+        {
+            value = index switch
+            {
+                0 => frame.SiteAddress - probe.FunctionAddress,
+                1 => registers.ReturnValue,
+                2 => registers.Architecture == System.Runtime.InteropServices.Architecture.X64
+                    ? registers[X64Register.Rdx]
+                    : registers[Arm64Register.X1],
+                _ => 0,
+            };
+            return index <= 2;
+        }
+
+        _taskMemory.ThreadId = frame.Task.ThreadId;
+        return Isa.TryGetArgument(registers, _taskMemory, index, out value);
+    }
+}

@@ -1,0 +1,240 @@
+using System.Runtime.InteropServices;
+using FastTrap.Control;
+using FastTrap.Engine.Mechanisms;
+using FastTrap.Isa;
+using FastTrap.Native;
+using Microsoft.Extensions.Logging;
+
+namespace FastTrap.Engine;
+
+/// <summary>
+/// What the providers of one process image share: its tracepoints, slots and memory. An exec ends it; the new image gets a new one.
+/// </summary>
+/// <remarks>
+/// Scheme. All changes are made on the control thread, in slices, so hits and changes never overlap and need no lock. The table of tracepoints is
+/// published as a whole for other threads, which read target text through it. A tracepoint is in the table before its trap is written and
+/// until after its trap was removed; a thread that ran into a trap which has gone meanwhile is recognised by control as stale.
+/// Source: fasttrap.c, fasttrap_proc_t and the functions on tracepoints.
+/// </remarks>
+internal sealed partial class Proc : ITrapHandler
+{
+    private readonly TracerCore _core;
+    private readonly ILogger _logger;
+    private readonly TargetMemory _memory;
+    private readonly TaskMemory _taskMemory;
+    private readonly SlotSpace _slots;
+    private readonly BreakpointMechanism _breakpoint;
+    private readonly ForkLedger _ledger = new();
+    private readonly HitFrame _frame;
+    private volatile TracepointTable _table = TracepointTable.Empty;
+
+    public Proc(TracerCore core, ProcessHandle process)
+    {
+        _core = core;
+        _logger = core.Logger;
+        Process = process;
+        Isa = InstructionSet.For(process.Architecture);
+        Provider = new Provider($"pid{process.ProcessId}", this);
+        Errno error = process.Platform.OpenMemory(process.ProcessId, out _memory);
+        if (error is Errno.ESRCH or Errno.ENOENT)
+        {
+            throw new FastTrapException(
+                FastTrapError.ProcessEnded,
+                $"Process {process.ProcessId} has no memory now: it ended, its main thread did, or it is executing another program; in that case try again.",
+                process.ProcessId, (int)error);
+        }
+
+        if (error != Errno.None)
+        {
+            throw new FastTrapException(
+                FastTrapError.PermissionDenied,
+                $"The memory of process {process.ProcessId} cannot be opened for writing ({error}): a security module or a container forbids it. Run the tracer as root, outside the container.",
+                process.ProcessId, (int)error);
+        }
+
+        _ledger.Reserve(process.Platform, process.ProcessId);
+        _frame = new HitFrame(this);
+        _taskMemory = new TaskMemory(process.Platform);
+        _slots = new SlotSpace(process, Isa);
+        _breakpoint = new BreakpointMechanism(this, _memory, _slots, _taskMemory);
+    }
+
+    public ProcessHandle Process { get; }
+
+    public int ProcessId => Process.ProcessId;
+
+    public InstructionSet Isa { get; }
+
+    public Provider Provider { get; }
+
+    public TracepointTable Table => _table;
+
+    /// <summary>Whether the address space is gone.</summary>
+    public bool IsGone { get; private set; }
+
+    public IReadOnlyList<(ulong Start, ulong Length)> MappedAreas => _slots.Mapped;
+
+    public bool WasTrap(ulong address) => _ledger.Contains(address) && !HasOwnTrap(address);
+
+    public bool IsOutOfLine(ulong address) => _slots.Contains(address);
+
+    /// <summary>Reads target memory as it is without our traps. Any thread. Returns bytes read, or a negative errno.</summary>
+    public int ReadMemory(ulong address, Span<byte> buffer)
+    {
+        while (true)
+        {
+            TracepointTable table = _table;
+            int read = Process.Platform.ReadMemory(ProcessId, address, buffer);
+            if (read < 0)
+            {
+                read = Process.Platform.ReadCode(_memory, address, buffer);
+            }
+
+            // Traps are written after their table was published and removed before they leave it: what was read has no others if the table stood.
+            Interlocked.MemoryBarrier();
+            if (ReferenceEquals(table, _table))
+            {
+                Unmask(table, address, read > 0 ? buffer[..read] : default);
+                return read;
+            }
+        }
+    }
+
+    /// <summary>Replaces our traps in bytes that were read by what they displaced.</summary>
+    public void Unmask(TracepointTable table, ulong address, Span<byte> bytes)
+    {
+        if (table.Count == 0 || bytes.IsEmpty || address > table.Highest || address + (ulong)bytes.Length <= table.Lowest)
+        {
+            return;
+        }
+
+        // The trap may not be written yet, or be gone already: what it displaces is the same.
+        int patch = _breakpoint.PatchLength;
+        for (int i = 1 - patch; i < bytes.Length; i++)
+        {
+            if (table.Find(address + (ulong)i) is { } tracepoint)
+            {
+                ReadOnlySpan<byte> original = tracepoint.Instruction.Bytes[..patch];
+                int skip = Math.Max(0, -i);
+                int start = Math.Max(0, i);
+                original[skip..Math.Min(patch, bytes.Length - i)].CopyTo(bytes[start..]);
+            }
+        }
+    }
+
+    public void OnAddressSpaceGone()
+    {
+        if (IsGone)
+        {
+            return;
+        }
+
+        IsGone = true;
+        _core.ReleaseTracepoints(_table.Count);
+        _table = TracepointTable.Empty;
+        _slots.Forget();
+        _memory.Dispose();
+        _ledger.Release();
+        foreach (ProbeEnabling enabling in _enablings.ToArray())
+        {
+            enabling.OnProcessGone();
+        }
+
+        _enablings.Clear();
+    }
+
+    public void RestoreText()
+    {
+        foreach (Tracepoint tracepoint in _table.All())
+        {
+            _ = TryDisarm(tracepoint);
+        }
+    }
+
+    public bool SharesMemory(int processId)
+    {
+        // A tracepoint whose text is restored for a moment: the child sees that if the memory is one. A hit may be missed meanwhile, but the traps of a
+        // parent are not taken for those of a child.
+        foreach (Tracepoint tracepoint in _table.All())
+        {
+            if (tracepoint.ArmedBy is not { } mechanism)
+            {
+                continue;
+            }
+
+            Span<byte> seen = stackalloc byte[mechanism.PatchLength];
+            bool isShared = mechanism.Disarm(tracepoint) == Errno.None
+                && Process.Platform.ReadMemory(processId, tracepoint.Address, seen) == seen.Length
+                && !seen.SequenceEqual(Isa.TrapBytes);
+            _ledger.Add(tracepoint.Address, tracepoint.Instruction.Bytes[..mechanism.PatchLength]);
+            _ = mechanism.TryArm(tracepoint, out _);
+            return isShared;
+        }
+
+        return false;
+    }
+
+    /// <summary>The last resort of a tracer that ends while its control thread does not answer: the bytes alone, no book is kept. Any thread.</summary>
+    public void RestoreBytes()
+    {
+        foreach (Tracepoint tracepoint in _table.All())
+        {
+            if (tracepoint.ArmedBy is { } mechanism)
+            {
+                _ = mechanism.Disarm(tracepoint);
+            }
+        }
+    }
+
+    public void CleanForkChild(int childProcessId, ref RegisterSet registers, out bool registersModified)
+    {
+        registersModified = false;
+        if (_table.Count == 0 && _ledger.IsEmpty && _slots.Mapped.Count == 0)
+        {
+            return;
+        }
+
+        _ledger.Clean(Process.Platform, childProcessId, _table, _breakpoint.PatchLength, Isa, _memory, _logger);
+        _ledger.Reserve(Process.Platform, ProcessId);
+        if (_slots.Contains(registers.ProgramCounter))
+        {
+            registersModified = true;
+            if (_slots.TryFind(registers.ProgramCounter, out Tracepoint? tracepoint))
+            {
+                Isa.NormalizeSlotPosition(tracepoint.Instruction, tracepoint.Slot, tracepoint.SlotAddress, ref registers);
+            }
+        }
+    }
+
+    /// <summary>A trap which is there now though we removed ours: somebody else's.</summary>
+    private bool HasOwnTrap(ulong address)
+    {
+        Span<byte> now = stackalloc byte[_breakpoint.PatchLength];
+        return Process.Platform.ReadCode(_memory, address, now) == now.Length && now.SequenceEqual(Isa.TrapBytes);
+    }
+
+    /// <summary>Restores the text. False if the trap is still there: then the tracepoint stays in the table, serves nobody, and is tried again at the detach.</summary>
+    private bool TryDisarm(Tracepoint tracepoint)
+    {
+        if (tracepoint.ArmedBy is not { } mechanism)
+        {
+            return true;
+        }
+
+        Errno error = mechanism.Disarm(tracepoint);
+        if (error != Errno.None && HasOwnTrap(tracepoint.Address))
+        {
+            error = mechanism.Disarm(tracepoint);
+            if (error != Errno.None)
+            {
+                Log.TextNotRestored(_logger, ProcessId, tracepoint.Address, (int)error);
+                return false;
+            }
+        }
+
+        // Any other error: the memory is gone, and the trap with it.
+        tracepoint.ArmedBy = null;
+        _ledger.Add(tracepoint.Address, tracepoint.Instruction.Bytes[..mechanism.PatchLength]);
+        return true;
+    }
+}

@@ -1,0 +1,264 @@
+using System.Runtime.CompilerServices;
+using FastTrap.Engine;
+using FastTrap.Isa;
+using FastTrap.Probes;
+
+namespace FastTrap;
+
+/// <summary>
+/// A live subscription to the probes that one description matched in one process. Disposing it removes the probes; after
+/// <see cref="DisposeAsync"/> has returned, no handler of it runs or will run.
+/// </summary>
+/// <remarks>
+/// Thread-safe; <see cref="ReadAllAsync"/> has one reader at a time. Predicates and handlers run on the process's control thread, one after another.
+/// Source: dtrace_impl.h, dtrace_enabling.
+/// </remarks>
+public sealed class ProbeEnabling : IAsyncDisposable
+{
+    /// <summary>Frames that a buffer holds over all its hits: half a gigabyte.</summary>
+    private const long MaximumStackFrames = 1 << 26;
+
+    private readonly ProbeOptions _options;
+    private readonly HitRing? _ring;
+    private readonly object _gate = new();
+    private readonly List<ProbeFailure> _failures;
+    private readonly Dictionary<Probe, EnabledProbe> _enabled = [];
+    private Task? _disposal;
+    private long _hitCount;
+    private long _handlerErrors;
+    private Exception? _lastHandlerException;
+    private int _isReading;
+    private bool _isOver;
+
+    internal ProbeEnabling(TracedProcess process, Proc proc, ProbeDescription description, ProbeOptions? options, IEnumerable<ProbeFailure> failures)
+    {
+        Process = process;
+        Proc = proc;
+        Description = description;
+        _options = options ?? new ProbeOptions();
+        _failures = [.. failures];
+        if (_options.IsBuffered && (long)_options.BufferCapacity * _options.StackDepth > MaximumStackFrames)
+        {
+            throw new ArgumentException(
+                $"A buffer of {_options.BufferCapacity} hits with {_options.StackDepth} frames each is too large; their product may be {MaximumStackFrames} at most.", nameof(options));
+        }
+
+        _ring = _options.IsBuffered ? new HitRing(_options.BufferCapacity, _options.StackDepth) : null;
+    }
+
+    internal Proc Proc { get; }
+
+    /// <summary>The process.</summary>
+    public TracedProcess Process { get; }
+
+    /// <summary>What was asked for.</summary>
+    public ProbeDescription Description { get; }
+
+    /// <summary>The probes that are, or were, enabled.</summary>
+    public IReadOnlyList<Probe> Probes
+    {
+        get
+        {
+            lock (_gate)
+            {
+                return [.. _enabled.Keys];
+            }
+        }
+    }
+
+    /// <summary>Probes that matched and could not be enabled, or were withdrawn at a hit, with reasons. It may grow.</summary>
+    public IReadOnlyList<ProbeFailure> Failures
+    {
+        get
+        {
+            lock (_gate)
+            {
+                return [.. _failures];
+            }
+        }
+    }
+
+    /// <summary>Hits so far which passed the predicate.</summary>
+    public long HitCount => Volatile.Read(ref _hitCount);
+
+    /// <summary>Hits that were dropped because the buffer was full; they are in <see cref="HitCount"/>.</summary>
+    public long LostHits => _ring?.Lost ?? 0;
+
+    /// <summary>How often a predicate or a handler threw.</summary>
+    public long HandlerErrors => Volatile.Read(ref _handlerErrors);
+
+    /// <summary>The last exception that a predicate or a handler threw; the hit counts as not passed, or as not handled.</summary>
+    public Exception? LastHandlerException => Volatile.Read(ref _lastHandlerException);
+
+    /// <summary>The probes as the control thread sees them.</summary>
+    internal IReadOnlyCollection<EnabledProbe> EnabledProbes => _enabled.Values;
+
+    /// <summary>Hits of one probe so far which passed the predicate; 0 for a probe of another enabling.</summary>
+    public long GetHitCount(Probe probe)
+    {
+        lock (_gate)
+        {
+            return _enabled.TryGetValue(probe, out EnabledProbe? enabled) ? enabled.HitCount : 0;
+        }
+    }
+
+    /// <summary>
+    /// Reads buffered hits in the order in which they came, until the enabling is disposed or the process ends, and the buffer is empty.
+    /// One reader at a time.
+    /// </summary>
+    /// <exception cref="InvalidOperationException">Hits are not buffered (<see cref="ProbeOptions.Buffered"/>), or another reader is active.</exception>
+    /// <exception cref="OperationCanceledException">Cancelled; unread hits stay.</exception>
+    public IAsyncEnumerable<ProbeHit> ReadAllAsync(CancellationToken cancellationToken = default) => _ring is null
+        ? throw new InvalidOperationException("This enabling has a handler and no buffer; set ProbeOptions.Buffered to true to have both.")
+        : ReadRingAsync(_ring, cancellationToken);
+
+    /// <summary>
+    /// Removes the probes from the target. After it returns, no handler runs or will run. Called again, it waits for the same removal.
+    /// </summary>
+    /// <exception cref="InvalidOperationException">Called by one of the library's handlers, on the control thread.</exception>
+    public ValueTask DisposeAsync()
+    {
+        if (Proc.Process.Thread.IsCurrent)
+        {
+            throw new InvalidOperationException("An enabling cannot be disposed by a handler: the handler must return first. Signal another thread to do it.");
+        }
+
+        lock (_gate)
+        {
+            // Not from here: it takes the process's gate, which may be held by one who wants this.
+            _disposal ??= Task.Run(DisableAsync);
+            return new ValueTask(_disposal);
+        }
+    }
+
+    internal void Add(EnabledProbe enabled)
+    {
+        lock (_gate)
+        {
+            _enabled.TryAdd(enabled.Probe, enabled);
+        }
+    }
+
+    internal void AddFailure(ProbeSpec spec, string provider, ProbeRefusal refusal)
+    {
+        lock (_gate)
+        {
+            _failures.Add(new ProbeFailure(
+                $"{provider}:{spec.Module}:{spec.Function}:{spec.Name}", spec.Instructions[0].Address, refusal, refusal.Describe()));
+        }
+    }
+
+    internal void OnWithdrawn(EnabledProbe enabled, ulong address, ProbeRefusal refusal, string? reason)
+    {
+        lock (_gate)
+        {
+            string message = refusal.Describe();
+            _failures.Add(new ProbeFailure(enabled.Probe.ToString(), address, refusal, reason is null ? message : $"{message} ({reason})"));
+            if (enabled.HitCount == 0)
+            {
+                _enabled.Remove(enabled.Probe);
+            }
+        }
+    }
+
+    internal void OnProcessGone()
+    {
+        _isOver = true;
+        _ring?.Complete();
+    }
+
+    /// <summary>A hit of one of the probes. Control thread; the target's thread is stopped. Allocates nothing.</summary>
+    internal void Fire(EnabledProbe enabled, HitFrame frame, ref RegisterSet registers)
+    {
+        ProbeContext context = new(enabled, frame, ref registers);
+        try
+        {
+            if (_options.Predicate is { } predicate && !predicate(context))
+            {
+                return;
+            }
+
+            Volatile.Write(ref _hitCount, _hitCount + 1);
+            enabled.CountHit();
+            _options.OnHit?.Invoke(context);
+        }
+        catch (Exception e)
+        {
+            // The target must not suffer from a consumer's error, so it is kept for the consumer to see.
+            Volatile.Write(ref _lastHandlerException, e);
+            Volatile.Write(ref _handlerErrors, _handlerErrors + 1);
+            return;
+        }
+
+        if (_ring is not null)
+        {
+            Record(enabled, context, frame);
+        }
+    }
+
+    private void Record(EnabledProbe enabled, in ProbeContext context, HitFrame frame)
+    {
+        ref HitRecord record = ref _ring!.TryBegin(out Span<ulong> stack);
+        if (Unsafe.IsNullRef(ref record))
+        {
+            return;
+        }
+
+        record.Source = enabled;
+        record.ProcessId = context.ProcessId;
+        record.ThreadId = context.ThreadId;
+        record.TimestampNs = frame.TimestampNs;
+        record.ProgramCounter = frame.SiteAddress;
+        int count = 0;
+        while (count < _options.ArgumentCount && context.TryGetArgument(count, out ulong value))
+        {
+            record.Arguments[count++] = value;
+        }
+
+        record.ArgumentCount = count;
+        record.StackCount = stack.IsEmpty ? 0 : context.GetUserStack(stack);
+        _ring.End();
+    }
+
+    private async IAsyncEnumerable<ProbeHit> ReadRingAsync(HitRing ring, [EnumeratorCancellation] CancellationToken cancellationToken)
+    {
+        if (Interlocked.Exchange(ref _isReading, 1) != 0)
+        {
+            throw new InvalidOperationException("Somebody reads this enabling's hits already; it has one reader at a time.");
+        }
+
+        try
+        {
+            while (await ring.WaitAsync(cancellationToken).ConfigureAwait(false))
+            {
+                while (ring.TryTake(out ProbeHit hit))
+                {
+                    yield return hit;
+                    cancellationToken.ThrowIfCancellationRequested();
+                }
+            }
+        }
+        finally
+        {
+            Volatile.Write(ref _isReading, 0);
+        }
+    }
+
+    private async Task DisableAsync()
+    {
+        try
+        {
+            if (!_isOver)
+            {
+                await Proc.Process.Thread.RunSlicedAsync(Proc.Disable(this)).ConfigureAwait(false);
+            }
+        }
+        catch (FastTrapException e) when (e.Error is FastTrapError.ProcessEnded or FastTrapError.Detached)
+        {
+            // Gone with the process: there is nothing left to remove.
+        }
+
+        _ring?.Complete();
+        Process.Forget(this);
+    }
+}

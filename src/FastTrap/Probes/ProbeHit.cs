@@ -1,0 +1,96 @@
+using System.Runtime.CompilerServices;
+
+namespace FastTrap;
+
+/// <summary>A hit as it was buffered: a value that keeps nothing of the target alive.</summary>
+public readonly struct ProbeHit
+{
+    private readonly ulong[]? _stack;
+
+    internal ProbeHit(Probe probe, in HitRecord record, ulong[]? stack)
+    {
+        Probe = probe;
+        ProcessId = record.ProcessId;
+        ThreadId = record.ThreadId;
+        TimestampNs = record.TimestampNs;
+        ProgramCounter = record.ProgramCounter;
+        Arguments = new ProbeArguments(record.Arguments, record.ArgumentCount);
+        _stack = stack;
+    }
+
+    /// <summary>The probe that was hit.</summary>
+    public Probe Probe { get; }
+
+    /// <summary>The process.</summary>
+    public int ProcessId { get; }
+
+    /// <summary>The kernel's id of the thread.</summary>
+    public int ThreadId { get; }
+
+    /// <summary>When the tracer saw it: nanoseconds of CLOCK_MONOTONIC.</summary>
+    public long TimestampNs { get; }
+
+    /// <summary>The probed instruction's address.</summary>
+    public ulong ProgramCounter { get; }
+
+    /// <summary>
+    /// Integer arguments by the target's calling convention. Of a <c>return</c> probe: [0] is the offset of the return site in the
+    /// function (bytes), [1] the return value, [2] the second return register.
+    /// </summary>
+    public ProbeArguments Arguments { get; }
+
+    /// <summary>The return value of a <c>return</c> probe.</summary>
+    /// <exception cref="InvalidOperationException">Another kind of probe, or fewer than two arguments were asked for.</exception>
+    public ulong ReturnValue => Probe.Kind == ProbeKind.Return
+        ? Arguments[1]
+        : throw new InvalidOperationException($"{Probe} is no return probe, so it has no return value; use Arguments.");
+
+    /// <summary>Return addresses of the user stack, innermost first, beginning with <see cref="ProgramCounter"/>; empty unless asked for.</summary>
+    public ReadOnlySpan<ulong> Stack => _stack;
+}
+
+/// <summary>Up to <see cref="ProbeOptions.MaximumArgumentCount"/> integer arguments of 64 bits.</summary>
+public readonly struct ProbeArguments
+{
+    private readonly ArgumentBuffer _buffer;
+
+    internal ProbeArguments(in ArgumentBuffer buffer, int count)
+    {
+        _buffer = buffer;
+        Count = count;
+    }
+
+    /// <summary>How many were fetched.</summary>
+    public int Count { get; }
+
+    /// <summary>Argument <paramref name="index"/>, from 0.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">Not fetched; see <see cref="ProbeOptions.ArgumentCount"/>.</exception>
+    public ulong this[int index]
+    {
+        get
+        {
+            ArgumentOutOfRangeException.ThrowIfNegative(index);
+            ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual(index, Count);
+            return _buffer[index];
+        }
+    }
+}
+
+[InlineArray(ProbeOptions.MaximumArgumentCount)]
+internal struct ArgumentBuffer
+{
+    private ulong _first;
+}
+
+/// <summary>A hit in the ring, without references but the probe's number in its enabling.</summary>
+internal struct HitRecord
+{
+    public Engine.EnabledProbe Source;
+    public int ProcessId;
+    public int ThreadId;
+    public long TimestampNs;
+    public ulong ProgramCounter;
+    public int ArgumentCount;
+    public int StackCount;
+    public ArgumentBuffer Arguments;
+}

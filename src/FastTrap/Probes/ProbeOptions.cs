@@ -1,0 +1,80 @@
+namespace FastTrap;
+
+/// <summary>
+/// Decides whether a hit counts. Runs on the process's control thread while the target's thread is stopped: be quick, do not block.
+/// </summary>
+public delegate bool ProbePredicate(in ProbeContext context);
+
+/// <summary>
+/// Handles a hit. Runs on the process's control thread while the target's thread is stopped; may read and write its registers and memory.
+/// Be quick, do not block, and do not await or dispose anything of this library from here.
+/// </summary>
+public delegate void ProbeHandler(in ProbeContext context);
+
+/// <summary>What to do with the hits of an enabling; all have defaults.</summary>
+public sealed class ProbeOptions
+{
+    /// <summary>Most arguments that a buffered hit carries.</summary>
+    public const int MaximumArgumentCount = 10;
+
+    private readonly int _bufferCapacity = 65_536;
+    private readonly int _argumentCount = 6;
+    private readonly int _stackDepth;
+
+    /// <summary>Hits for which this is false are neither counted nor handled nor buffered. Default: all pass.</summary>
+    public ProbePredicate? Predicate { get; init; }
+
+    /// <summary>
+    /// A synchronous handler. With one, hits are not buffered for <see cref="ProbeEnabling.ReadAllAsync"/> unless <see cref="Buffered"/> is set to true.
+    /// </summary>
+    public ProbeHandler? OnHit { get; init; }
+
+    /// <summary>Whether hits are buffered for <see cref="ProbeEnabling.ReadAllAsync"/>; null (default) means: unless <see cref="OnHit"/> is given.</summary>
+    public bool? Buffered { get; init; }
+
+    /// <summary>Hits that the buffer holds before it drops and counts, 1 to 4,194,304; rounded up to a power of two. Default 65,536.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">Out of range.</exception>
+    public int BufferCapacity
+    {
+        get => _bufferCapacity;
+        init
+        {
+            ArgumentOutOfRangeException.ThrowIfLessThan(value, 1);
+            ArgumentOutOfRangeException.ThrowIfGreaterThan(value, 1 << 22);
+            _bufferCapacity = value;
+        }
+    }
+
+    /// <summary>Integer arguments copied into a buffered hit, 0 to 10. From the seventh on they are read from the stack. Default 6.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">Out of range.</exception>
+    public int ArgumentCount
+    {
+        get => _argumentCount;
+        init
+        {
+            ArgumentOutOfRangeException.ThrowIfNegative(value);
+            ArgumentOutOfRangeException.ThrowIfGreaterThan(value, MaximumArgumentCount);
+            _argumentCount = value;
+        }
+    }
+
+    /// <summary>Frames of the user stack copied into a buffered hit, 0 to 512, by frame pointers; times the capacity at most 67,108,864. Default 0: none.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">Out of range.</exception>
+    public int StackDepth
+    {
+        get => _stackDepth;
+        init
+        {
+            ArgumentOutOfRangeException.ThrowIfNegative(value);
+            ArgumentOutOfRangeException.ThrowIfGreaterThan(value, 512);
+            _stackDepth = value;
+        }
+    }
+
+    internal bool IsBuffered => Buffered ?? OnHit is null;
+}
+
+/// <summary>One description with its options, for enabling several in one change of the target.</summary>
+/// <param name="Description">The probes.</param>
+/// <param name="Options">What to do with hits; null for the defaults.</param>
+public sealed record ProbeRequest(ProbeDescription Description, ProbeOptions? Options = null);
