@@ -1,0 +1,45 @@
+namespace FastTrap.Tool.CommandLine;
+
+/// <summary>What <c>--help</c> prints.</summary>
+internal static class HelpText
+{
+    public const string Text = """
+        fasttrap: look into running programs, without restarting or changing them.
+
+        Usage: fasttrap VERB [-p PID]... [-c 'COMMAND ARGS'] [OPTIONS] DESCRIPTION...
+
+        Verbs
+          list      show the probes that a description matches; enables nothing
+          trace     a line for each hit, with arguments or return value
+          count     how often each probe was hit; live on a terminal
+          latency   time from entry to return of each function, as a histogram
+          stack     how often each call stack led to the probes
+
+        Descriptions: provider:module:function:name, any part empty or a glob, missing parts on the left
+          libc.so.6:malloc:entry        the entry of malloc in libc
+          'libc.so.6:mem*:return'       every return of every function named mem...
+          a.out:main:1f                 the instruction at offset 0x1f of main in the executable
+          'pid42:libfoo*:*:entry'       every function of libfoo in process 42
+
+        Processes
+          -p, --pid PID           attach to a running process; may be repeated
+          -c, --command 'TEXT'    start a command; it owns standard output, results go to standard error or to -o
+          list FILE DESCRIPTION   list needs no process: fasttrap list /bin/ls ':main:entry'
+
+        Options
+          --json                  one JSON object a line
+          -o, --output FILE       write the results to FILE
+          -d, --duration SECONDS  end after that time
+          --args N                trace: show N arguments, 0 to 10 (default 6)
+          --all                   count: show the probes that were never hit, too
+          --depth N               stack: frames at most (default 64)
+          --folded                stack: one line a stack, as flame graph tools read it
+          -v, --verbose           name every probe that could not be enabled
+          -h, --help; --version
+
+        Ctrl-C (or SIGTERM) removes the probes, prints what was gathered and lets the program go on.
+        With -c, Ctrl-C also waits for the command; a second one leaves it running.
+        Latencies include the cost of the probes that are hit meanwhile.
+        Exit code: that of the command with -c; else 0, 1 after a failure, 2 if the command line is wrong.
+        """;
+}

@@ -1,0 +1,181 @@
+using FastTrap.Tool.CommandLine;
+using FastTrap.Tool.Output;
+
+namespace FastTrap.Tool.Running;
+
+/// <summary>The tracer and its processes from opening to the exit code. Used by one verb, in order: open, enable, run, close.</summary>
+internal sealed class Session : IAsyncDisposable
+{
+    private readonly ToolOptions _options;
+    private readonly Tracer _tracer = new();
+    private readonly List<TracedProcess> _processes = [];
+    private readonly List<ProbeEnabling> _enablings = [];
+
+    private Session(ToolOptions options, StopRequest stop)
+    {
+        _options = options;
+        Stop = stop;
+    }
+
+    public StopRequest Stop { get; }
+
+    public IReadOnlyList<TracedProcess> Processes => _processes;
+
+    public IReadOnlyList<ProbeEnabling> Enablings => _enablings;
+
+    /// <summary>Attaches to the processes, or starts the command.</summary>
+    public static async Task<Session> OpenAsync(ToolOptions options, StopRequest stop)
+    {
+        Session session = new(options, stop);
+        try
+        {
+            foreach (int processId in options.ProcessIds)
+            {
+                session._processes.Add(
+                    await Progress.WatchAsync($"attaching to {processId}", session._tracer.AttachAsync(processId, stop.Token)).ConfigureAwait(false));
+            }
+
+            if (options.Command.Count > 0)
+            {
+                CreateOptions create = new() { KillOnDispose = false };
+                session._processes.Add(await Progress.WatchAsync(
+                    $"starting {options.Command[0]}",
+                    session._tracer.CreateAsync(options.Command[0], [.. options.Command.Skip(1)], create, stop.Token)).ConfigureAwait(false));
+            }
+
+            stop.Renew();
+            return session;
+        }
+        catch
+        {
+            await session.DisposeAsync().ConfigureAwait(false);
+            throw;
+        }
+    }
+
+    /// <summary>Enables in every process what is asked for it, reports refusals, and lets a started command go.</summary>
+    /// <param name="requestsOf">The requests for one process.</param>
+    /// <exception cref="FastTrapException">No process has a probe that matches.</exception>
+    public async Task EnableAsync(Func<TracedProcess, IReadOnlyList<ProbeRequest>> requestsOf)
+    {
+        FastTrapException? noMatch = null;
+        foreach (TracedProcess process in _processes)
+        {
+            try
+            {
+                _enablings.AddRange(await Progress.WatchAsync(
+                    $"enabling probes in {process.ProcessId}", process.EnableAsync(requestsOf(process), Stop.Token)).ConfigureAwait(false));
+            }
+            catch (FastTrapException exception) when (exception.Error == FastTrapError.NoMatch && _processes.Count > 1)
+            {
+                // With several processes it is enough that some have it.
+                noMatch = exception;
+                await Console.Error.WriteLineAsync($"fasttrap: {exception.Message}").ConfigureAwait(false);
+            }
+        }
+
+        if (_enablings.Count == 0 && noMatch is not null)
+        {
+            throw noMatch;
+        }
+
+        FailureReport.Write(_enablings, _options.Verbose);
+        await ResumeAsync().ConfigureAwait(false);
+    }
+
+    /// <summary>Lets a started command go, and starts the clock of <c>--duration</c>.</summary>
+    public async Task ResumeAsync()
+    {
+        foreach (TracedProcess process in _processes)
+        {
+            if (process.WasCreated)
+            {
+                await process.ResumeAsync().ConfigureAwait(false);
+            }
+        }
+
+        if (_options.Duration is TimeSpan duration)
+        {
+            Stop.RequestAfter(duration);
+        }
+    }
+
+    /// <summary>Runs until a signal, the duration's end, or the end of all processes; calls back now and then.</summary>
+    public async Task RunAsync(TimeSpan interval, Action tick)
+    {
+        Task allEnded = Task.WhenAll(_processes.Select(process => process.Completion));
+        using PeriodicTimer timer = new(interval);
+        try
+        {
+            while (!allEnded.IsCompleted)
+            {
+                Task<bool> next = timer.WaitForNextTickAsync(Stop.Token).AsTask();
+                await Task.WhenAny(allEnded, next).ConfigureAwait(false);
+                if (!allEnded.IsCompleted)
+                {
+                    await next.ConfigureAwait(false);
+                    tick();
+                }
+            }
+        }
+        catch (OperationCanceledException) when (Stop.Token.IsCancellationRequested)
+        {
+            // The way in which a run usually ends.
+            return;
+        }
+    }
+
+    /// <summary>Removes all probes; afterwards no handler runs, and counts are final. The processes stay attached.</summary>
+    public async Task DisableAsync()
+    {
+        foreach (TracedProcess process in _processes.Where(process => process.Executions > 0))
+        {
+            await Console.Error.WriteLineAsync(
+                $"fasttrap: process {process.ProcessId} executed another program, and the probes ended there. If {process.ExecutablePath} is a wrapper, name the program itself, or attach to it with -p.").ConfigureAwait(false);
+        }
+
+        foreach (ProbeEnabling enabling in _enablings)
+        {
+            await enabling.DisposeAsync().ConfigureAwait(false);
+            if (enabling.HandlerErrors > 0)
+            {
+                await Console.Error.WriteLineAsync(
+                    $"fasttrap: {enabling.HandlerErrors} hits of {enabling.Description} could not be handled: {enabling.LastHandlerException?.Message}").ConfigureAwait(false);
+            }
+        }
+    }
+
+    /// <summary>Waits for a started command, detaches from everything, and gives our exit code.</summary>
+    public async Task<int> CloseAsync()
+    {
+        int code = 0;
+        TracedProcess? command = _processes.Find(process => process.WasCreated);
+        if (command is not null)
+        {
+            try
+            {
+                ProcessExit exit = await command.Completion.WaitAsync(Stop.LeaveToken).ConfigureAwait(false);
+                code = exit.ShellExitCode;
+            }
+            catch (OperationCanceledException) when (Stop.LeaveToken.IsCancellationRequested)
+            {
+                await Console.Error.WriteLineAsync($"fasttrap: process {command.ProcessId} goes on without us.").ConfigureAwait(false);
+                code = 128 + Stop.Signal;
+            }
+        }
+
+        await DisposeAsync().ConfigureAwait(false);
+        return code;
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        foreach (TracedProcess process in _processes)
+        {
+            await process.DisposeAsync().ConfigureAwait(false);
+        }
+
+        _processes.Clear();
+        await _tracer.DisposeAsync().ConfigureAwait(false);
+    }
+}

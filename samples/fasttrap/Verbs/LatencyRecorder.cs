@@ -1,0 +1,97 @@
+using FastTrap.Tool.Output;
+
+namespace FastTrap.Tool.Verbs;
+
+/// <summary>
+/// Matches entries with returns, by thread, for one process. Its control thread alone calls <see cref="OnHit"/>; read the results after the
+/// enablings have been disposed.
+/// </summary>
+internal sealed class LatencyRecorder
+{
+    /// <summary>Functions whose returns cannot be probed leave entries behind; beyond this many the oldest go.</summary>
+    private const int MaximumDepth = 8192;
+
+    private readonly Dictionary<int, List<(ulong Function, long TimeNs)>> _threads = [];
+    private readonly Dictionary<ulong, FunctionLatency> _functions = [];
+    private readonly EventOwners _owners = new();
+
+    /// <summary>What was measured, by function.</summary>
+    public IEnumerable<FunctionLatency> Functions
+    {
+        get
+        {
+            foreach (List<(ulong Function, long TimeNs)> stack in _threads.Values)
+            {
+                foreach ((ulong function, _) in stack)
+                {
+                    _functions[function].Unmatched++;
+                }
+
+                stack.Clear();
+            }
+
+            return _functions.Values;
+        }
+    }
+
+    public void OnHit(in ProbeContext context)
+    {
+        if (!_owners.IsOwner(context))
+        {
+            return;
+        }
+
+        Probe probe = context.Probe;
+        if (!_functions.TryGetValue(probe.FunctionAddress, out FunctionLatency? latency))
+        {
+            latency = new FunctionLatency($"{probe.Provider}:{probe.Module}:{probe.DisplayFunction}");
+            _functions.Add(probe.FunctionAddress, latency);
+        }
+
+        if (!_threads.TryGetValue(context.ThreadId, out List<(ulong Function, long TimeNs)>? stack))
+        {
+            stack = [];
+            _threads.Add(context.ThreadId, stack);
+        }
+
+        if (probe.Kind == ProbeKind.Entry)
+        {
+            if (stack.Count == MaximumDepth)
+            {
+                _functions[stack[0].Function].Unmatched++;
+                stack.RemoveAt(0);
+            }
+
+            stack.Add((probe.FunctionAddress, context.TimestampNs));
+            return;
+        }
+
+        int index = stack.FindLastIndex(call => call.Function == probe.FunctionAddress);
+        if (index < 0)
+        {
+            // The call had begun before we looked.
+            latency.Unmatched++;
+            return;
+        }
+
+        // Calls above it were left without a return that could be seen: an exception, longjmp.
+        for (int i = index + 1; i < stack.Count; i++)
+        {
+            _functions[stack[i].Function].Unmatched++;
+        }
+
+        latency.Times.Add(context.TimestampNs - stack[index].TimeNs);
+        stack.RemoveRange(index, stack.Count - index);
+    }
+}
+
+/// <summary>The calls of one function.</summary>
+internal sealed class FunctionLatency(string name)
+{
+    public string Name { get; } = name;
+
+    public Histogram Times { get; } = new();
+
+    /// <summary>Entries without a return, or returns without an entry.</summary>
+    public long Unmatched { get; set; }
+}

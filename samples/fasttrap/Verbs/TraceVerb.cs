@@ -1,0 +1,160 @@
+using System.Globalization;
+using System.Text;
+using System.Threading.Channels;
+using FastTrap.Tool.CommandLine;
+using FastTrap.Tool.Output;
+using FastTrap.Tool.Running;
+
+namespace FastTrap.Tool.Verbs;
+
+/// <summary>Prints a line for each hit.</summary>
+/// <remarks>
+/// All enablings put into one bounded queue from the control thread, so that lines of several descriptions keep their order;
+/// <see cref="ProbeEnabling.ReadAllAsync"/> is the simpler way when there is one description. What the queue has no room for is counted.
+/// </remarks>
+internal sealed class TraceVerb(ToolOptions options, ResultWriter results) : Verb(options, results)
+{
+    private const int Capacity = 1 << 17;
+
+    private readonly Channel<TraceRecord> _queue = Channel.CreateBounded<TraceRecord>(
+        new BoundedChannelOptions(Capacity) { SingleReader = true, AllowSynchronousContinuations = false });
+
+    private readonly StringBuilder _line = new();
+    private long _lost;
+    private long _startNs = -1;
+    private Task _printing = Task.CompletedTask;
+
+    public override async Task<int> RunAsync(StopRequest stop)
+    {
+        _printing = PrintAllAsync(stop);
+        int code = await base.RunAsync(stop).ConfigureAwait(false);
+        return code;
+    }
+
+    protected override IReadOnlyList<ProbeRequest> Requests(TracedProcess process)
+    {
+        ProbeOptions options = new() { OnHit = OnHit };
+        return [.. Options.Descriptions.Select(description => new ProbeRequest(description, options))];
+    }
+
+    protected override void Finish(Session session)
+    {
+        _queue.Writer.Complete();
+        _printing.GetAwaiter().GetResult();
+        long lost = Interlocked.Read(ref _lost) + session.Enablings.Sum(enabling => enabling.LostHits);
+        if (lost > 0)
+        {
+            Console.Error.WriteLine($"fasttrap: {lost} hits were lost: they came faster than they could be written. Probe less, write to a file with -o, or use count.");
+        }
+    }
+
+    /// <summary>On the control thread, while the target's thread is stopped.</summary>
+    private void OnHit(in ProbeContext context)
+    {
+        TraceRecord record = new()
+        {
+            Probe = context.Probe,
+            ThreadId = context.ThreadId,
+            TimeNs = context.TimestampNs,
+            ProgramCounter = context.ProgramCounter,
+        };
+        if (context.Probe.Kind == ProbeKind.Return)
+        {
+            record.ReturnValue = context.ReturnValue;
+        }
+        else if (context.Probe.Kind == ProbeKind.Entry)
+        {
+            while (record.ArgumentCount < Options.ArgumentCount && context.TryGetArgument(record.ArgumentCount, out ulong value))
+            {
+                record.Arguments[record.ArgumentCount++] = value;
+            }
+        }
+
+        if (!_queue.Writer.TryWrite(record))
+        {
+            Interlocked.Increment(ref _lost);
+        }
+    }
+
+    private async Task PrintAllAsync(StopRequest stop)
+    {
+        try
+        {
+            while (await _queue.Reader.WaitToReadAsync().ConfigureAwait(false))
+            {
+                while (_queue.Reader.TryRead(out TraceRecord record))
+                {
+                    Print(record);
+                }
+
+                Results.Flush();
+            }
+        }
+        catch (IOException)
+        {
+            // Whoever read our output has gone (as head does): end in good order, and let Finish see why.
+            stop.Request();
+            throw;
+        }
+    }
+
+    private void Print(in TraceRecord record)
+    {
+        if (Options.Json)
+        {
+            Results.Json(record, static (json, record) =>
+            {
+                json.WriteString("probe", record.Probe.ToString());
+                json.WriteNumber("tid", record.ThreadId);
+                json.WriteNumber("timeNs", record.TimeNs);
+                switch (record.Probe.Kind)
+                {
+                    case ProbeKind.Return:
+                        json.WriteNumber("returnValue", record.ReturnValue);
+                        break;
+                    case ProbeKind.Entry:
+                        json.WriteStartArray("args");
+                        for (int i = 0; i < record.ArgumentCount; i++)
+                        {
+                            json.WriteNumberValue(record.Arguments[i]);
+                        }
+
+                        json.WriteEndArray();
+                        break;
+                    default:
+                        json.WriteNumber("pc", record.ProgramCounter);
+                        break;
+                }
+            });
+            return;
+        }
+
+        if (_startNs < 0)
+        {
+            _startNs = record.TimeNs;
+        }
+
+        _line.Clear();
+        _line.Append(CultureInfo.InvariantCulture, $"{(record.TimeNs - _startNs) / 1e9,12:0.000000}  {record.ThreadId,7}  {record.Probe}");
+        switch (record.Probe.Kind)
+        {
+            case ProbeKind.Return:
+                _line.Append(CultureInfo.InvariantCulture, $" = 0x{record.ReturnValue:x}");
+                break;
+            case ProbeKind.Entry:
+                _line.Append('(');
+                for (int i = 0; i < record.ArgumentCount; i++)
+                {
+                    _line.Append(CultureInfo.InvariantCulture, $"{(i == 0 ? "" : ", ")}0x{record.Arguments[i]:x}");
+                }
+
+                _line.Append(')');
+                break;
+            default:
+                _line.Append(CultureInfo.InvariantCulture, $" pc=0x{record.ProgramCounter:x}");
+                break;
+        }
+
+        Results.Line(_line.ToString());
+    }
+}
