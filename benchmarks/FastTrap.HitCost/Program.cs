@@ -1,0 +1,52 @@
+using System.Globalization;
+
+namespace FastTrap.HitCost;
+
+/// <summary>
+/// What a hit costs with the library, and in ratio to a loop in C. Called as a peer of <c>benchmarks/reference/run.sh</c>, or as
+/// <c>threads [--rounds N] [--hits N] [--threads N,M]</c>, <c>enable [--rounds N] [--counts N,M] [--name entry|return]</c>, or as <c>table [--rounds N] [--hits N] [--kinds A,B] [--affinities A,B] [--variants A,B] [--spins DEFAULT|N,...]</c>.
+/// </summary>
+internal static class Program
+{
+    public static async Task<int> Main(string[] arguments)
+    {
+        Dictionary<string, string> options = [];
+        int at = arguments is ["table" or "enable" or "threads", ..] ? 1 : 0;
+        for (; at + 1 < arguments.Length && arguments[at].StartsWith("--", StringComparison.Ordinal) && arguments[at] != "--"; at += 2)
+        {
+            options[arguments[at][2..]] = arguments[at + 1];
+        }
+
+        if (at > 0 && at == arguments.Length && arguments[0] is "table" or "enable" or "threads")
+        {
+            Task printed = arguments[0] switch
+            {
+                "table" => CostTable.PrintAsync(options),
+                "enable" => EnableCost.PrintAsync(options),
+                _ => ThreadCost.PrintAsync(options),
+            };
+            await printed.ConfigureAwait(false);
+            return 0;
+        }
+
+        if (at + 5 >= arguments.Length || arguments[at] != "--")
+        {
+            await Console.Error.WriteLineAsync(
+                "usage: FastTrap.HitCost [--affinity same|other|none|follow] [--hits N] [--variant NAME] [--spin US] -- HOT KIND CALLS SECONDS lines, or table ..., enable ... or threads ...")
+                .ConfigureAwait(false);
+            return 2;
+        }
+
+        int calls = int.Parse(options.GetValueOrDefault("hits", arguments[at + 3]), CultureInfo.InvariantCulture);
+        ProbedTarget target = await ProbedTarget.StartAsync(
+            arguments[at + 1], arguments[at + 2], calls, CostTable.Parse<HitVariant>(options.GetValueOrDefault("variant", "entry")),
+            CostTable.Parse<HitAffinity>(options.GetValueOrDefault("affinity", "none")),
+            options.TryGetValue("spin", out string? spin) ? int.Parse(spin, CultureInfo.InvariantCulture) : null, warm: true).ConfigureAwait(false);
+        await using (target.ConfigureAwait(false))
+        {
+            Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{calls} hits, {target.Round():0.0} ns per hit"));
+        }
+
+        return 0;
+    }
+}
