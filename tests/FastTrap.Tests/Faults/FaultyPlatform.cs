@@ -1,0 +1,344 @@
+using System.Globalization;
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
+using FastTrap.Native;
+
+namespace FastTrap.Tests.Faults;
+
+/// <summary>The real platform, of which one call fails as it might in real life. Waits that do not block are passed on uncounted.</summary>
+/// <remarks>Thread-safe: the fault is set before a scenario's phase, and calls are counted with interlocked operations.</remarks>
+internal sealed class FaultyPlatform : IPlatform
+{
+    private static readonly LinuxPlatform s_real = LinuxPlatform.Instance;
+
+    private volatile Fault? _fault;
+    private int _calls;
+    private int _victim;
+    private int _isReached;
+
+    /// <summary>Whether the fault has happened.</summary>
+    public bool IsReached => Volatile.Read(ref _isReached) != 0;
+
+    /// <summary>Sets the one fault, or none, and whom it kills (0: whom the next seize names).</summary>
+    public void Set(Fault? fault, int victim)
+    {
+        _fault = null;
+        Interlocked.MemoryBarrier();
+        _calls = 0;
+        _victim = victim;
+        _fault = fault;
+    }
+
+    public int CurrentThreadId => s_real.CurrentThreadId;
+
+    public int CurrentProcessId => s_real.CurrentProcessId;
+
+    public Errno Seize(int threadId, PtraceOptions options)
+    {
+        Interlocked.CompareExchange(ref _victim, threadId, 0);
+        return Call(() => s_real.Seize(threadId, options));
+    }
+
+    public Errno Interrupt(int threadId) => Call(() => s_real.Interrupt(threadId));
+
+    public Errno Listen(int threadId) => Call(() => s_real.Listen(threadId));
+
+    public Errno Continue(int threadId, int signal) => Call(() => s_real.Continue(threadId, signal));
+
+    public Errno ContinueToSystemCall(int threadId, int signal) => Call(() => s_real.ContinueToSystemCall(threadId, signal));
+
+    public Errno SingleStep(int threadId, int signal) => Call(() => s_real.SingleStep(threadId, signal));
+
+    public Errno Detach(int threadId, int signal) => Call(() => s_real.Detach(threadId, signal));
+
+    public Errno GetRegisters(int threadId, ref RegisterSet registers)
+    {
+        Fault? fault = Begin(out Errno error);
+        error = error == Errno.None ? s_real.GetRegisters(threadId, ref registers) : error;
+        End(fault);
+        return error;
+    }
+
+    public Errno SetRegisters(int threadId, in RegisterSet registers)
+    {
+        Fault? fault = Begin(out Errno error);
+        error = error == Errno.None ? s_real.SetRegisters(threadId, registers) : error;
+        End(fault);
+        return error;
+    }
+
+    public Errno SetChangedRegisters(int threadId, in RegisterSet registers, in RegisterSet current)
+    {
+        Fault? fault = Begin(out Errno error);
+        error = error == Errno.None ? s_real.SetChangedRegisters(threadId, registers, current) : error;
+        End(fault);
+        return error;
+    }
+
+    public int GetRegisterSet(int threadId, int noteType, Span<byte> buffer)
+    {
+        Fault? fault = Begin(out Errno error);
+        int count = error == Errno.None ? s_real.GetRegisterSet(threadId, noteType, buffer) : -(int)error;
+        End(fault);
+        return count;
+    }
+
+    public Errno SetRegisterSet(int threadId, int noteType, ReadOnlySpan<byte> buffer)
+    {
+        Fault? fault = Begin(out Errno error);
+        error = error == Errno.None ? s_real.SetRegisterSet(threadId, noteType, buffer) : error;
+        End(fault);
+        return error;
+    }
+
+    public Errno GetSignalInfo(int threadId, out SignalInfo info)
+    {
+        info = default;
+        Fault? fault = Begin(out Errno error);
+        error = error == Errno.None ? s_real.GetSignalInfo(threadId, out info) : error;
+        End(fault);
+        return error;
+    }
+
+    public Errno SetSignalInfo(int threadId, in SignalInfo info)
+    {
+        Fault? fault = Begin(out Errno error);
+        error = error == Errno.None ? s_real.SetSignalInfo(threadId, info) : error;
+        End(fault);
+        return error;
+    }
+
+    public Errno GetSignalMask(int threadId, out ulong mask)
+    {
+        mask = 0;
+        Fault? fault = Begin(out Errno error);
+        error = error == Errno.None ? s_real.GetSignalMask(threadId, out mask) : error;
+        End(fault);
+        return error;
+    }
+
+    public Errno SetSignalMask(int threadId, ulong mask) => Call(() => s_real.SetSignalMask(threadId, mask));
+
+    public Errno GetEventMessage(int threadId, out ulong message)
+    {
+        message = 0;
+        Fault? fault = Begin(out Errno error);
+        error = error == Errno.None ? s_real.GetEventMessage(threadId, out message) : error;
+        End(fault);
+        return error;
+    }
+
+    public int Wait(int threadId, bool block, out WaitStatus status)
+    {
+        if (!block)
+        {
+            return s_real.Wait(threadId, block, out status);
+        }
+
+        status = default;
+        Fault? fault = Begin(out Errno error);
+        int id = error == Errno.None ? s_real.Wait(threadId, block, out status) : -(int)error;
+        End(fault);
+        return id;
+    }
+
+    public Errno WakeThread(int threadId) => Call(() => s_real.WakeThread(threadId));
+
+    public Errno SetAffinity(int threadId, ReadOnlySpan<int> cpus)
+    {
+        Fault? fault = Begin(out Errno error);
+        error = error == Errno.None ? s_real.SetAffinity(threadId, cpus) : error;
+        End(fault);
+        return error;
+    }
+
+    public int ReadMemory(int processId, ulong address, Span<byte> buffer)
+    {
+        Fault? fault = Begin(out Errno error, out bool isShort);
+        int count = isShort ? 0 : error == Errno.None ? s_real.ReadMemory(processId, address, buffer) : -(int)error;
+        End(fault);
+        return count;
+    }
+
+    public int WriteMemory(int processId, ulong address, ReadOnlySpan<byte> buffer)
+    {
+        Fault? fault = Begin(out Errno error, out bool isShort);
+        int count = isShort ? 0 : error == Errno.None ? s_real.WriteMemory(processId, address, buffer) : -(int)error;
+        End(fault);
+        return count;
+    }
+
+    public void ReadMemoryBatch(int processId, ReadOnlySpan<ulong> addresses, int length, Span<byte> buffer, Span<bool> ok)
+    {
+        Fault? fault = Begin(out Errno error);
+        if (error == Errno.None)
+        {
+            s_real.ReadMemoryBatch(processId, addresses, length, buffer, ok);
+        }
+        else
+        {
+            ok.Clear();
+            buffer.Clear();
+        }
+
+        End(fault);
+    }
+
+    public Errno OpenMemory(int processId, out TargetMemory memory)
+    {
+        memory = new TargetMemory(processId, null);
+        Fault? fault = Begin(out Errno error);
+        error = error == Errno.None ? s_real.OpenMemory(processId, out memory) : error;
+        End(fault);
+        return error;
+    }
+
+    public int WriteCode(TargetMemory memory, ulong address, ReadOnlySpan<byte> code)
+    {
+        Fault? fault = Begin(out Errno error, out bool isShort);
+        int count = isShort ? 0 : error == Errno.None ? s_real.WriteCode(memory, address, code) : -(int)error;
+        End(fault);
+        return count;
+    }
+
+    public int ReadCode(TargetMemory memory, ulong address, Span<byte> code)
+    {
+        Fault? fault = Begin(out Errno error, out bool isShort);
+        int count = isShort ? 0 : error == Errno.None ? s_real.ReadCode(memory, address, code) : -(int)error;
+        End(fault);
+        return count;
+    }
+
+    public byte[]? ReadProcFile(string path, out Errno error)
+    {
+        Fault? fault = Begin(out error);
+        byte[]? bytes = error == Errno.None ? s_real.ReadProcFile(path, out error) : null;
+        End(fault);
+        return bytes;
+    }
+
+    public string? ReadLink(string path, out Errno error)
+    {
+        Fault? fault = Begin(out error);
+        string? target = error == Errno.None ? s_real.ReadLink(path, out error) : null;
+        End(fault);
+        return target;
+    }
+
+    public int ListProcIds(string path, List<int> ids)
+    {
+        Fault? fault = Begin(out Errno error);
+        int count = error == Errno.None ? s_real.ListProcIds(path, ids) : -(int)error;
+        End(fault);
+        return count;
+    }
+
+    public Errno OpenFile(string path, out TargetFile? file)
+    {
+        file = null;
+        Fault? fault = Begin(out Errno error);
+        error = error == Errno.None ? s_real.OpenFile(path, out file) : error;
+        End(fault);
+        return error;
+    }
+
+    public Errno Kill(int processId, int signal) => Call(() => s_real.Kill(processId, signal));
+
+    public Errno SignalThread(int processId, int threadId, int signal) => Call(() => s_real.SignalThread(processId, threadId, signal));
+
+    public Errno QueueSignal(int processId, int threadId, in SignalInfo info)
+    {
+        Fault? fault = Begin(out Errno error);
+        error = error == Errno.None ? s_real.QueueSignal(processId, threadId, info) : error;
+        End(fault);
+        return error;
+    }
+
+    public Errno OpenProcessDescriptor(int processId, out SafeHandle? descriptor)
+    {
+        descriptor = null;
+        Fault? fault = Begin(out Errno error);
+        error = error == Errno.None ? s_real.OpenProcessDescriptor(processId, out descriptor) : error;
+        End(fault);
+        return error;
+    }
+
+    public bool HasEnded(SafeHandle processDescriptor) => s_real.HasEnded(processDescriptor);
+
+    public bool? SharesAddressSpace(int processId, int otherProcessId)
+    {
+        Fault? fault = Begin(out Errno error);
+        bool? shares = error == Errno.None ? s_real.SharesAddressSpace(processId, otherProcessId) : null;
+        End(fault);
+        return shares;
+    }
+
+    /// <summary>The real spawn, whose own calls come through here as well.</summary>
+    public Errno SpawnSeized(SpawnRequest request, PtraceOptions options, out int processId)
+    {
+        processId = 0;
+        Fault? fault = Begin(out Errno error);
+        error = error == Errno.None ? SeizedSpawn.Run(this, request, options, out processId) : error;
+        End(fault);
+        return error;
+    }
+
+    private Errno Call(Func<Errno> real, [CallerMemberName] string method = "")
+    {
+        Fault? fault = Begin(out Errno error, out _, method);
+        error = error == Errno.None ? real() : error;
+        End(fault);
+        return error;
+    }
+
+    private Fault? Begin(out Errno error, [CallerMemberName] string method = "") => Begin(out error, out _, method);
+
+    /// <summary>Counts a call; gives the fault if this is the call that it means.</summary>
+    private Fault? Begin(out Errno error, out bool isShort, [CallerMemberName] string method = "")
+    {
+        error = Errno.None;
+        isShort = false;
+        Fault? fault = _fault;
+        if (fault is null || fault.Method != method || Interlocked.Increment(ref _calls) != fault.Call)
+        {
+            return null;
+        }
+
+        Volatile.Write(ref _isReached, 1);
+        error = fault.Kind == FaultKind.Error ? fault.Error : Errno.None;
+        isShort = fault.Kind == FaultKind.Short;
+        if (fault.Kind == FaultKind.KillBefore)
+        {
+            KillVictim();
+        }
+
+        return fault;
+    }
+
+    private void End(Fault? fault)
+    {
+        if (fault?.Kind == FaultKind.KillAfter)
+        {
+            KillVictim();
+        }
+    }
+
+    private void KillVictim()
+    {
+        int victim = Volatile.Read(ref _victim);
+        if (victim == 0)
+        {
+            // Nobody was started yet: there is nobody to kill.
+            Volatile.Write(ref _isReached, 0);
+            return;
+        }
+
+        s_real.Kill(victim, Signal.SIGKILL);
+        while (s_real.ReadProcFile(string.Create(CultureInfo.InvariantCulture, $"/proc/{victim}/stat"), out _) is { } stat
+            && stat[stat.AsSpan().LastIndexOf((byte)')') + 2] is not ((byte)'Z' or (byte)'X'))
+        {
+            // A killed process needs nobody to become a zombie.
+            Thread.Yield();
+        }
+    }
+}

@@ -1,0 +1,69 @@
+using FastTrap.Tests.TestKit;
+using FastTrap.Tests.TestKit.Programs;
+
+namespace FastTrap.Tests.Live;
+
+/// <summary>A tracer ends in the middle of its work, having disposed nothing: its target lives on, with clean text.</summary>
+[TestFixture]
+public sealed class EndOfTracerTests : LiveTest
+{
+    private const int Rounds = 8;
+
+    // Few: they leave no time to the tracer's start, each being busy without end.
+    private const int Threads = 4;
+
+    [TestCase("wait", 15, TestName = "SigtermReleasesTheTarget")]
+    [TestCase("wait", 2, TestName = "SigintReleasesTheTarget")]
+    [TestCase("wait", 1, TestName = "SighupReleasesTheTarget")]
+    [TestCase("throw", 0, TestName = "UnhandledExceptionReleasesTheTarget")]
+    [TestCase("return", 0, TestName = "ReturnFromMainReleasesTheTarget")]
+    [TestCase("exit", 0, TestName = "ExitReleasesTheTarget")]
+    public void TargetLivesOn(string end, int signal)
+    {
+        using PrivateDirectory directory = new("end");
+        using TargetProcess target = TargetProcess.StartTarget("threads", null, [$"{Threads}"]);
+        target.SendLine("run");
+        target.ReadLineStarting("running");
+        for (int round = 0; round < Rounds; round++)
+        {
+            string[] descriptions = (round % 3) switch
+            {
+                0 => ["a.out:hot:entry", "a.out:hot:return"],
+                1 => ["a.out:hot:*", "a.out:work:*"],
+                _ => ["a.out:*:entry", "libc.so.6:*:entry"],
+            };
+            using TargetProcess tracer = SeparateTracer.Start(directory, ["busy", $"{target.ProcessId}", end, .. descriptions]);
+            Assert.That(tracer.ReadLine(), Is.EqualTo("busy"), () => tracer.Errors);
+            if (signal != 0)
+            {
+                Assert.That(tracer.Signal(signal), Is.True);
+            }
+
+            TargetExit exit = tracer.WaitForExit();
+            TargetExit[] expected = end switch
+            {
+                "wait" => [new TargetExit(128 + signal, 0), new TargetExit(0, signal)],
+                "throw" => [new TargetExit(134, 0), new TargetExit(0, 6)],
+                "exit" => [new TargetExit(4, 0)],
+                _ => [new TargetExit(3, 0)],
+            };
+            Assert.That(exit, Is.AnyOf([.. expected.Cast<object>()]), tracer.Errors);
+            if (end == "throw")
+            {
+                Assert.That(tracer.Errors, Does.Contain("on purpose"));
+            }
+
+            TextCheck.AssertClean(target.ProcessId);
+            target.SendLine("phase");
+            target.ReadLineStarting("phase hot ");
+            Assert.That(File.ReadAllLines($"/proc/{target.ProcessId}/status"), Has.Member("TracerPid:\t0"));
+        }
+
+        target.SendLine("stop");
+        target.ReadCount("hot");
+        Assert.That(target.SendAndReadCount("go 5", "hot"), Is.EqualTo(5 * Threads));
+        target.SendLine("quit");
+        Assert.That(target.WaitForExit(), Is.EqualTo(new TargetExit(0, 0)), string.Join('\n', target.Lines));
+        Assert.That(target.Lines, Has.None.StartsWith("FAIL"));
+    }
+}

@@ -1,0 +1,158 @@
+using FastTrap.Tests.TestKit;
+
+namespace FastTrap.Tests.Live;
+
+/// <summary>A program run alone and probed prints the same; its text is restored.</summary>
+[TestFixture]
+public sealed class SameBehaviourTests : LiveTest
+{
+    [TestCase("hashing", "a.out:sha256_block:*", "64", "1")]
+    [TestCase("hashing", "a.out:crc32_of:*", "64", "1")]
+    [TestCase("hashing", "a.out:compress_bytes:*", "64", "1")]
+    [TestCase("hashing", "a.out:expand_bytes:*", "64", "1")]
+    [TestCase("ripmix", "a.out:*:*", "20")]
+    [TestCase("calls", "a.out:*:*", "1", "3")]
+    [TestCase("threadedcpp", "a.out:*:*", "2", "2")]
+    [TestCase("threadedcpp", "libstdc++*:*:entry", "4", "200")]
+    [TestCase("threadedcpp", "libstdc++*:*:return", "4", "200")]
+    [TestCase("threadedcpp", "libgcc_s*:*:*", "2", "20")]
+    public async Task EveryInstructionProbed(string name, string description, params string[] arguments)
+    {
+        IReadOnlyList<string> alone = RunAlone(name, null, arguments);
+        using TargetProcess target = TargetProcess.StartTarget(name, null, arguments);
+        TracedProcess process = await Tracer.AttachAsync(target.ProcessId);
+        ProbeEnabling enabling = await process.EnableAsync(description, CountOnly);
+        target.SendLine("go");
+        target.ReadLineStarting(LastLineOf(name));
+        await process.DisposeAsync();
+        Assert.That(enabling.HitCount, Is.GreaterThan(0));
+        TextCheck.AssertClean(target.ProcessId);
+        target.SendLine("end");
+        Assert.That(target.WaitForExit(), Is.EqualTo(new TargetExit(0, 0)), string.Join('\n', target.Lines));
+        Assert.That(Comparable(target.Lines), Is.EqualTo(alone));
+    }
+
+    [TestCase("a.out:work_*:entry")]
+    [TestCase("a.out:work_*:*")]
+    [TestCase("a.out:*:entry")]
+    [TestCase("a.out:fault_*:*")]
+    [TestCase("a.out:in_handler:*")]
+    public async Task SignalsAndFaultsAreSeenAtOriginalAddresses(string description)
+    {
+        string[] arguments = ["4", "300", "20", "200"];
+        IReadOnlyList<string> alone = RunAlone("signals", null, arguments);
+        using TargetProcess target = TargetProcess.StartTarget("signals", null, arguments);
+        TracedProcess process = await Tracer.AttachAsync(target.ProcessId);
+        ProbeEnabling enabling = await process.EnableAsync(description, CountOnly);
+        target.SendLine("go");
+        target.ReadLineStarting("checksum ");
+        await process.DisposeAsync();
+        Assert.That(enabling.HitCount, Is.GreaterThan(0));
+        TextCheck.AssertClean(target.ProcessId);
+        target.SendLine("end");
+        Assert.That(target.WaitForExit(), Is.EqualTo(new TargetExit(0, 0)), string.Join('\n', target.Lines));
+        Assert.That(target.Lines.Where(l => l.StartsWith("FAIL", StringComparison.Ordinal)), Is.Empty);
+        Assert.That(Comparable(target.Lines).Where(l => !l.StartsWith("count work_global", StringComparison.Ordinal)),
+            Is.EqualTo(alone.Where(l => !l.StartsWith("count work_global", StringComparison.Ordinal))));
+    }
+
+    [Test]
+    public async Task ExactCountsUnderSignals()
+    {
+        using TargetProcess target = TargetProcess.StartTarget("signals", null, ["4", "500", "0", "300"]);
+        TracedProcess process = await Tracer.AttachAsync(target.ProcessId);
+        ProbeEnabling work = await process.EnableAsync("a.out:work_global:entry", CountOnly);
+        ProbeEnabling handler = await process.EnableAsync("a.out:in_handler:entry", CountOnly);
+        target.SendLine("go");
+        target.ReadLineStarting("checksum ");
+        await process.DisposeAsync();
+        Assert.That(work.HitCount, Is.EqualTo(target.GetCount("work_global")));
+        Assert.That(handler.HitCount, Is.EqualTo(target.GetCount("in_handler")));
+        target.SendLine("end");
+        Assert.That(target.WaitForExit(), Is.EqualTo(new TargetExit(0, 0)), string.Join('\n', target.Lines));
+    }
+
+    [TestCase("a.out:other:entry", "a.out:work:return")]
+    [TestCase("a.out:other:*", "a.out:work:*")]
+    [TestCase("libc*:*fork*:*", "libc*:*exec*:*")]
+    [TestCase("libc*:clone*:*", "libc*:*spawn*:*")]
+    public async Task ForkChildrenGetCleanTextAndParentsExactCounts(string first, string second)
+    {
+        using TargetProcess target = TargetProcess.StartTarget("forks", null, ["20"]);
+        TracedProcess process = await Tracer.AttachAsync(target.ProcessId);
+        await process.EnableAsync([new ProbeRequest(first, CountOnly), new ProbeRequest(second, CountOnly)]);
+        ProbeEnabling other = await process.EnableAsync("a.out:other:entry", CountOnly);
+        target.SendLine("go");
+        target.ReadLineStarting("count children");
+        await process.DisposeAsync();
+        TextCheck.AssertClean(target.ProcessId);
+        Assert.That(other.HitCount, Is.GreaterThanOrEqualTo(target.GetCount("other")));
+        target.SendLine("end");
+        Assert.That(target.WaitForExit(), Is.EqualTo(new TargetExit(0, 0)), string.Join('\n', target.Lines));
+        Assert.That(target.Lines.Where(l => l.StartsWith("FAIL", StringComparison.Ordinal)), Is.Empty);
+    }
+
+    [TestCase("entry")]
+    [TestCase("*")]
+    public async Task OwnTrapsAndTrapSignalsArrive(string name)
+    {
+        using TargetProcess target = TargetProcess.StartTarget("ownint3", null, ["50"]);
+        TracedProcess process = await Tracer.AttachAsync(target.ProcessId);
+        ProbeEnabling hot = await process.EnableAsync($"a.out:hot:{name}", CountOnly);
+        target.SendLine("go");
+        long count = target.ReadCount("hot");
+        await process.DisposeAsync();
+        Assert.That(hot.GetHitCount(hot.Probes[0]), Is.EqualTo(count));
+        target.SendLine("end");
+        Assert.That(target.WaitForExit(), Is.EqualTo(new TargetExit(0, 0)), string.Join('\n', target.Lines));
+    }
+
+    [Test]
+    public async Task OwnTrapIsRefused()
+    {
+        using TargetProcess target = TargetProcess.StartTarget("ownint3", null, ["5"]);
+        TracedProcess process = await Tracer.AttachAsync(target.ProcessId);
+        ProbeEnabling enabling = await process.EnableAsync("a.out:*trap_here:*", CountOnly);
+        Assert.That(enabling.Failures.Select(f => f.Refusal), Is.SupersetOf(new[] { ProbeRefusal.AlreadyBreakpoint, ProbeRefusal.SoftwareInterrupt }));
+        target.SendLine("go");
+        target.ReadCount("hot");
+        await process.DisposeAsync();
+        target.SendLine("end");
+        Assert.That(target.WaitForExit(), Is.EqualTo(new TargetExit(0, 0)), string.Join('\n', target.Lines));
+    }
+
+    [TestCase("handler")]
+    [TestCase("ignore")]
+    [TestCase("default")]
+    public async Task BlockedTrapSignalStaysBlocked(string disposition)
+    {
+        using TargetProcess target = TargetProcess.StartTarget("blocked", null, ["100", disposition]);
+        TracedProcess process = await Tracer.AttachAsync(target.ProcessId);
+        ProbeEnabling hot = await process.EnableAsync("a.out:hot:entry", CountOnly);
+        ProbeEnabling slot = await process.EnableAsync("a.out:hot_slot:*", CountOnly);
+        target.SendLine("go");
+        long count = target.ReadCount("hot");
+        await process.DisposeAsync();
+        Assert.That(hot.HitCount, Is.EqualTo(count));
+        Assert.That(slot.HitCount, Is.GreaterThan(0));
+        target.SendLine("end");
+        Assert.That(target.WaitForExit(), Is.EqualTo(new TargetExit(0, 0)), string.Join('\n', target.Lines));
+    }
+
+    [Test]
+    public async Task NoSystemCallIsInterruptedByAttachEnableAndDetach()
+    {
+        using TargetProcess target = TargetProcess.StartTarget("eintr");
+        for (int round = 0; round < 5; round++)
+        {
+            TracedProcess process = await Tracer.AttachAsync(target.ProcessId);
+            await process.EnableAsync("a.out:*:entry", CountOnly);
+            await process.DisposeAsync();
+        }
+
+        TextCheck.AssertClean(target.ProcessId);
+        target.SendLine("end");
+        Assert.That(target.WaitForExit(), Is.EqualTo(new TargetExit(0, 0)), string.Join('\n', target.Lines));
+        Assert.That(target.Lines.Where(l => l.StartsWith("eintr ", StringComparison.Ordinal)), Is.Not.Empty.And.All.EndsWith(" 0"));
+    }
+}

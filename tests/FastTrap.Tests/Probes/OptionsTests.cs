@@ -1,0 +1,59 @@
+namespace FastTrap.Tests.Probes;
+
+/// <summary>Settings are refused where they are given, before anything is touched.</summary>
+[TestFixture]
+public sealed class OptionsTests
+{
+    [Test]
+    public void RangesAreChecked()
+    {
+        Assert.Multiple(() =>
+        {
+            Refuses(() => new ProbeOptions { BufferCapacity = 0 });
+            Refuses(() => new ProbeOptions { BufferCapacity = 4_194_305 });
+            Refuses(() => new ProbeOptions { ArgumentCount = -1 });
+            Refuses(() => new ProbeOptions { ArgumentCount = 11 });
+            Refuses(() => new ProbeOptions { StackDepth = -1 });
+            Refuses(() => new ProbeOptions { StackDepth = 513 });
+            Refuses(() => new TracerOptions { MaximumTracepoints = 0 });
+            Refuses(() => new TracerOptions { MaximumTracepoints = (1 << 24) + 1 });
+            Refuses(() => new TracerOptions { SpinMicroseconds = -1 });
+            Refuses(() => new TracerOptions { SpinMicroseconds = 10_001 });
+            Refuses(() => new TracerOptions { DetachTimeout = TimeSpan.FromMilliseconds(99) });
+            Refuses(() => new TracerOptions { DetachTimeout = TimeSpan.FromMinutes(11) });
+        });
+    }
+
+    [Test]
+    public void BoundsAreAllowed()
+    {
+        ProbeOptions probe = new() { BufferCapacity = 1 << 22, ArgumentCount = 10, StackDepth = 512 };
+        Assert.That((probe.BufferCapacity, probe.ArgumentCount, probe.StackDepth), Is.EqualTo((1 << 22, 10, 512)));
+        TracerOptions tracer = new() { MaximumTracepoints = 1 << 24, SpinMicroseconds = 0, DetachTimeout = TimeSpan.FromMinutes(10) };
+        Assert.That((tracer.MaximumTracepoints, tracer.SpinMicroseconds, tracer.DetachTimeout), Is.EqualTo((1 << 24, 0, TimeSpan.FromMinutes(10))));
+    }
+
+    [Test]
+    public void HitsAreBufferedUnlessHandled()
+    {
+        Assert.That(new ProbeOptions().IsBuffered, Is.True);
+        Assert.That(new ProbeOptions { OnHit = static (in ProbeContext _) => { } }.IsBuffered, Is.False);
+        Assert.That(new ProbeOptions { OnHit = static (in ProbeContext _) => { }, Buffered = true }.IsBuffered, Is.True);
+        Assert.That(new ProbeOptions { Buffered = false }.IsBuffered, Is.False);
+    }
+
+    [Test]
+    public void ArgumentsOfTheFaceAreChecked()
+    {
+        Tracer tracer = new();
+        Assert.ThrowsAsync<ArgumentOutOfRangeException>(() => tracer.AttachAsync(0));
+        Assert.ThrowsAsync<ArgumentOutOfRangeException>(() => tracer.AttachAsync(-5));
+        Assert.ThrowsAsync<ArgumentException>(() => tracer.CreateAsync(""));
+        Assert.ThrowsAsync<ArgumentException>(() => tracer.CreateAsync("/bin/true", ["a\0b"]));
+        Assert.ThrowsAsync<OperationCanceledException>(() => tracer.AttachAsync(1, new CancellationToken(true)));
+        Assert.DoesNotThrowAsync(() => tracer.DisposeAsync().AsTask());
+        Assert.ThrowsAsync<ObjectDisposedException>(() => tracer.AttachAsync(1));
+    }
+
+    private static void Refuses(Func<object> make) => Assert.Throws<ArgumentOutOfRangeException>(() => make());
+}

@@ -1,0 +1,153 @@
+using System.Text.Json;
+using FastTrap.Tests.TestKit;
+
+namespace FastTrap.Tests.Tool;
+
+/// <summary>The command line tool as its users meet it: a process with a command line, two streams and an exit code.</summary>
+[TestFixture, NonParallelizable]
+public sealed class ToolTests
+{
+    private static readonly TimeSpan s_timeout = TimeSpan.FromMinutes(1);
+
+    [Test]
+    public void CountOfACommandIsItsTruthAndItsExitCodeIsPassedOn()
+    {
+        using PrivateDirectory directory = new("tool");
+        string target = TargetBuilder.Build("calls");
+        Dictionary<string, string> environment = new() { ["TARGET_NOWAIT"] = "1" };
+        CommandResult result = Command.Run(
+            Tool, ["count", "--json", "-o", directory["counts"], "-c", $"'{target}' 4 100 37", "a.out:args*:entry", "a.out:recurse:return"], s_timeout, environment);
+        Assert.That(result.ExitCode, Is.EqualTo(37), result.Error);
+        Dictionary<string, long> truth = result.Output.Split('\n').Where(line => line.StartsWith("count ", StringComparison.Ordinal))
+            .Select(line => line.Split(' ')).ToDictionary(words => words[1], words => long.Parse(words[2]));
+        Dictionary<string, long> counts = File.ReadAllLines(directory["counts"]).Select(line => JsonDocument.Parse(line).RootElement)
+            .ToDictionary(row => row.GetProperty("probe").GetString()!.Split(':')[2], row => row.GetProperty("count").GetInt64());
+        Assert.That(counts, Has.Count.EqualTo(12));
+        foreach ((string function, long count) in counts)
+        {
+            Assert.That(count, Is.EqualTo(truth[function]), function);
+        }
+    }
+
+    [Test]
+    public void SigtermPrintsWhatWasGatheredAndTheTargetGoesOn()
+    {
+        using TargetProcess target = TargetProcess.StartTarget("threads", arguments: ["2"]);
+        using TargetProcess tool = TargetProcess.Start(Tool, ["trace", "--json", "-p", $"{target.ProcessId}", "a.out:hot:entry", "a.out:hot:return"]);
+        while (TextCheck.Compare(target.ProcessId).Count == 0 && tool.Exit is null)
+        {
+            // Until its probes stand.
+            tool.TryWaitForExit(TimeSpan.FromMilliseconds(10));
+        }
+
+        Assert.That(target.SendAndReadCount("go 5", "hot"), Is.EqualTo(10));
+        for (int i = 0; i < 20; i++)
+        {
+            JsonElement hit = JsonDocument.Parse(tool.ReadLine()!).RootElement;
+            Assert.That(hit.GetProperty("timeNs").GetInt64(), Is.Positive);
+            Assert.That(hit.TryGetProperty("returnValue", out _), Is.EqualTo(hit.GetProperty("probe").GetString()!.EndsWith(":return", StringComparison.Ordinal)));
+        }
+
+        tool.Signal(Posix.SIGTERM);
+        Assert.That(tool.WaitForExit(), Is.EqualTo(new TargetExit(0, 0)), () => tool.Errors);
+        TextCheck.AssertClean(target.ProcessId);
+        Assert.That(target.SendAndReadCount("go 3", "hot"), Is.EqualTo(6));
+        target.SendLine("quit");
+        Assert.That(target.WaitForExit().Code, Is.Zero);
+    }
+
+    [Test]
+    public void ListOfAFileNeedsNoProcess()
+    {
+        CommandResult result = Command.Run(Tool, ["list", TargetBuilder.Build("calls"), ":recurse:entry"], s_timeout);
+        Assert.That(result.ExitCode, Is.Zero, result.Error);
+        ulong address = ElfTools.Function(TargetBuilder.Build("calls"), "recurse").Address;
+        Assert.That(result.Output, Is.EqualTo($"{address:x16}  pid:calls:recurse:entry\n"));
+    }
+
+    [Test]
+    public void ResultsGoBehindWhatAFileHoldsAlready()
+    {
+        string target = TargetBuilder.Build("calls");
+        string command = $"echo before; '{Tool}' list '{target}' :recurse:entry; '{Tool}' list '{target}' :main:entry; echo after";
+        CommandResult result = Command.Run("/bin/sh", ["-c", command], s_timeout);
+        Assert.That(
+            result.Output.Split('\n', StringSplitOptions.RemoveEmptyEntries).Select(line => line.Split("  ")[^1]),
+            Is.EqualTo(new[] { "before", "pid:calls:recurse:entry", "pid:calls:main:entry", "after" }), result.Error);
+    }
+
+    [TestCase("latency")]
+    [TestCase("stack")]
+    public void ACallThatSeveralDescriptionsMatchCountsOnce(string verb)
+    {
+        string target = TargetBuilder.Build("calls");
+        Dictionary<string, string> environment = new() { ["TARGET_NOWAIT"] = "1" };
+        using PrivateDirectory directory = new("tool");
+        long Count(params string[] descriptions)
+        {
+            string path = directory["counts"];
+            CommandResult result = Command.Run(Tool, [verb, "--json", "-o", path, "-c", $"'{target}' 4 100 37", .. descriptions], s_timeout, environment);
+            Assert.That(result.ExitCode, Is.EqualTo(37), result.Error);
+            return File.ReadAllLines(path).Sum(line => JsonDocument.Parse(line).RootElement.GetProperty("count").GetInt64());
+        }
+
+        long once = Count("a.out:recurse:entry");
+        Assert.That(once, Is.Positive);
+        Assert.That(Count("a.out:recurse:entry", "a.out:recurs?:entry"), Is.EqualTo(once));
+    }
+
+    [Test]
+    public void AFunctionsNameAloneIsToldHowToBeWritten()
+    {
+        CommandResult result = Command.Run(Tool, ["count", "-c", "/bin/sh -c 'exit 3'", "malloc"], s_timeout);
+        Assert.That(result.ExitCode, Is.EqualTo(1));
+        Assert.That(result.Error, Does.Contain("'malloc:entry'"));
+    }
+
+    [Test]
+    public void AProgramThatExecutesAnotherIsToldOf()
+    {
+        CommandResult result = Command.Run(Tool, ["count", "-c", "/bin/sh -c 'exec /bin/sh -c \"exit 3\"'", "libc.so.6:*alloc:entry"], s_timeout);
+        Assert.That(result.ExitCode, Is.EqualTo(3), result.Error);
+        Assert.That(result.Error, Does.Contain("executed another program"));
+        result = Command.Run(Tool, ["count", "-c", "/bin/sh -c 'exit 3'", "libc.so.6:*alloc:entry"], s_timeout);
+        Assert.That(result.ExitCode, Is.EqualTo(3), result.Error);
+        Assert.That(result.Error, Does.Not.Contain("executed another program"));
+    }
+
+    [Test]
+    public void AStandardErrorThatTakesNothingIsAFailureAndNoCrash()
+    {
+        string target = TargetBuilder.Build("calls");
+        Dictionary<string, string> environment = new() { ["TARGET_NOWAIT"] = "1" };
+        CommandResult result = Command.Run(
+            "/bin/sh", ["-c", $"'{Tool}' count -c \"'{target}' 4 100 37\" a.out:recurse:entry 2>/dev/full"], s_timeout, environment);
+        Assert.That(result.ExitCode, Is.EqualTo(1));
+        Assert.That(result.Output, Does.Contain("count "), "the command's own lines");
+    }
+
+    [TestCase(2, "trace", "x:entry")]
+    [TestCase(2, "fly")]
+    [TestCase(2, "count", "-p", "none", "x:entry")]
+    [TestCase(2, "count", "-c", "'open", "x:entry")]
+    [TestCase(1, "count", "-p", "2147483647", "x:entry")]
+    [TestCase(0, "--help")]
+    [TestCase(0, "count", "-p", "1", "--help")]
+    public void ExitCodesTellUsageFromFailure(int code, params string[] arguments)
+    {
+        CommandResult result = Command.Run(Tool, arguments, s_timeout);
+        Assert.That(result.ExitCode, Is.EqualTo(code), result.Error);
+        Assert.That(code == 0 ? result.Output : result.Error, Does.StartWith("fasttrap: "));
+    }
+
+    /// <summary>Built with the tests, in the same configuration.</summary>
+    private static string Tool
+    {
+        get
+        {
+            DirectoryInfo framework = new(AppContext.BaseDirectory.TrimEnd('/'));
+            string root = framework.Parent!.Parent!.Parent!.Parent!.Parent!.FullName;
+            return Path.Combine(root, "samples", "fasttrap", "bin", framework.Parent.Name, framework.Name, "fasttrap");
+        }
+    }
+}

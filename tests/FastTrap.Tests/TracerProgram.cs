@@ -1,0 +1,85 @@
+using System.Globalization;
+
+namespace FastTrap.Tests;
+
+/// <summary>
+/// The test assembly as a program: a tracer in a process of its own, for tests of how a tracer ends and of what another user may do. Its exit code is 1 and its
+/// line <c>error CODE MESSAGE</c> when the library refuses.
+/// </summary>
+internal static class TracerProgram
+{
+    /// <summary>Hits of an enabling after which the tracer is busy.</summary>
+    private const int BusyHits = 200;
+
+    public static async Task<int> Main(string[] arguments)
+    {
+        int processId = arguments.Length > 1 ? int.Parse(arguments[1], CultureInfo.InvariantCulture) : 0;
+        try
+        {
+            switch (arguments)
+            {
+                case ["attach", _]:
+                    await using (Tracer tracer = new())
+                    {
+                        await tracer.AttachAsync(processId).ConfigureAwait(false);
+                        Console.WriteLine("attached");
+                    }
+
+                    return 0;
+                case ["busy", _, string end, .. string[] descriptions]:
+                    return await BeBusyAsync(processId, end, descriptions).ConfigureAwait(false);
+                default:
+                    await Console.Error.WriteLineAsync("usage: attach PID | busy PID wait|throw|return|exit DESCRIPTION...").ConfigureAwait(false);
+                    return 2;
+            }
+        }
+        catch (FastTrapException exception)
+        {
+            Console.WriteLine($"error {exception.Error} {exception.Message}");
+            return 1;
+        }
+    }
+
+    /// <summary>Probes a process, prints <c>busy</c> once there were hits, and ends as it is told to, never disposing anything.</summary>
+    private static async Task<int> BeBusyAsync(int processId, string end, string[] descriptions)
+    {
+        using ManualResetEventSlim busy = new();
+        int hits = 0;
+        Tracer tracer = new();
+        TracedProcess process = await tracer.AttachAsync(processId).ConfigureAwait(false);
+        ProbeOptions options = new()
+        {
+            Buffered = false,
+            OnHit = (in ProbeContext context) =>
+            {
+                if (++hits == BusyHits)
+                {
+                    busy.Set();
+                }
+            },
+        };
+        await process.EnableAsync([.. descriptions.Select(text => new ProbeRequest(text, options))]).ConfigureAwait(false);
+        busy.Wait();
+        Console.WriteLine("busy");
+        switch (end)
+        {
+            case "throw":
+                Thread thread = new(static () => throw new InvalidOperationException("on purpose"));
+                thread.Start();
+                thread.Join();
+                break;
+            case "exit":
+                Environment.Exit(4);
+                break;
+            case "wait":
+                using (ManualResetEventSlim never = new())
+                {
+                    never.Wait();
+                }
+
+                break;
+        }
+
+        return 3;
+    }
+}
