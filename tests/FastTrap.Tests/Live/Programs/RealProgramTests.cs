@@ -173,7 +173,8 @@ public sealed class RealProgramTests : LiveTest
         }
 
         server.Thaw();
-        Assert.That(ours, Is.EqualTo(kernel).And.GreaterThan(1000));
+        // The stop may have come between the function's first instruction, which is ours, and its second, which is the kernel's.
+        Assert.That(ours, Is.EqualTo(kernel).Within(1).And.GreaterThan(1000));
         TextCheck.AssertClean(server.ProcessId);
         Assert.That(server.Stop(), Is.EqualTo(new TargetExit(0, 0)));
     }
