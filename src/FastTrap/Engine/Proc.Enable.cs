@@ -68,6 +68,9 @@ internal sealed partial class Proc
         }
 
         Tracepoint[] order = [.. fresh.Values];
+
+        // The table has them from here on.
+        fresh.Clear();
         Array.Sort(order, static (a, b) => a.Address.CompareTo(b.Address));
         List<Tracepoint> failed = [];
         for (int start = 0; start < order.Length; start += SliceLength)
