@@ -42,6 +42,9 @@ public enum FastTrapError
     /// <summary>The object was disposed, or its process was detached.</summary>
     Detached,
 
+    /// <summary>A read-only view of a process that was attached to since, or of one that ended: open a new one.</summary>
+    Stale,
+
     /// <summary>The limit on tracepoints is reached (<see cref="TracerOptions.MaximumTracepoints"/>).</summary>
     TooManyTracepoints,
 

@@ -20,6 +20,9 @@ public sealed class ProbeEnabling : IAsyncDisposable
 
     private readonly ProbeOptions _options;
     private readonly HitRing? _ring;
+
+    /// <summary>The ring is that of a standing enabling, which reads it, and completes it.</summary>
+    private readonly bool _isShared;
     private readonly object _gate = new();
     private readonly List<ProbeFailure> _failures;
     private readonly Dictionary<Probe, EnabledProbe> _enabled = [];
@@ -27,26 +30,34 @@ public sealed class ProbeEnabling : IAsyncDisposable
     private long _hitCount;
     private long _handlerErrors;
     private Exception? _lastHandlerException;
-    private int _isReading;
     private bool _isOver;
 
-    internal ProbeEnabling(TracedProcess process, Proc proc, ProbeDescription description, ProbeOptions? options, IEnumerable<ProbeFailure> failures)
+    internal ProbeEnabling(
+        TracedProcess process, Proc proc, ProbeDescription description, ProbeOptions? options, IEnumerable<ProbeFailure> failures, HitRing? shared = null)
     {
         Process = process;
         Proc = proc;
         Description = description;
         _options = options ?? new ProbeOptions();
         _failures = [.. failures];
-        if (_options.IsBuffered && (long)_options.BufferCapacity * _options.StackDepth > MaximumStackFrames)
-        {
-            throw new ArgumentException(
-                $"A buffer of {_options.BufferCapacity} hits with {_options.StackDepth} frames each is too large; their product may be {MaximumStackFrames} at most.", nameof(options));
-        }
-
-        _ring = _options.IsBuffered ? new HitRing(_options.BufferCapacity, _options.StackDepth) : null;
+        _isShared = shared is not null;
+        _ring = shared ?? MakeRing(_options);
     }
 
     internal Proc Proc { get; }
+
+    /// <summary>The buffer that options ask for; null if they ask for none.</summary>
+    /// <exception cref="ArgumentException">It would be too large.</exception>
+    internal static HitRing? MakeRing(ProbeOptions options)
+    {
+        if (options.IsBuffered && (long)options.BufferCapacity * options.StackDepth > MaximumStackFrames)
+        {
+            throw new ArgumentException(
+                $"A buffer of {options.BufferCapacity} hits with {options.StackDepth} frames each is too large; their product may be {MaximumStackFrames} at most.", nameof(options));
+        }
+
+        return options.IsBuffered ? new HitRing(options.BufferCapacity, options.StackDepth) : null;
+    }
 
     /// <summary>The process.</summary>
     public TracedProcess Process { get; }
@@ -81,8 +92,8 @@ public sealed class ProbeEnabling : IAsyncDisposable
     /// <summary>Hits so far which passed the predicate.</summary>
     public long HitCount => Volatile.Read(ref _hitCount);
 
-    /// <summary>Hits that were dropped because the buffer was full; they are in <see cref="HitCount"/>.</summary>
-    public long LostHits => _ring?.Lost ?? 0;
+    /// <summary>Hits that were dropped because the buffer was full; they are in <see cref="HitCount"/>. A member of a standing enabling has no buffer of its own: 0.</summary>
+    public long LostHits => _isShared ? 0 : _ring?.Lost ?? 0;
 
     /// <summary>How often a predicate or a handler threw.</summary>
     public long HandlerErrors => Volatile.Read(ref _handlerErrors);
@@ -110,7 +121,8 @@ public sealed class ProbeEnabling : IAsyncDisposable
     /// <exception cref="OperationCanceledException">Cancelled; unread hits stay.</exception>
     public IAsyncEnumerable<ProbeHit> ReadAllAsync(CancellationToken cancellationToken = default) => _ring is null
         ? throw new InvalidOperationException("This enabling has a handler and no buffer; set ProbeOptions.Buffered to true to have both.")
-        : ReadRingAsync(_ring, cancellationToken);
+        : _isShared ? throw new InvalidOperationException("This enabling is a member of a standing one; read that.")
+        : HitRing.ReadAllAsync(_ring, cancellationToken);
 
     /// <summary>
     /// Removes the probes from the target. After it returns, no handler runs or will run. Called again, it waits for the same removal.
@@ -128,6 +140,23 @@ public sealed class ProbeEnabling : IAsyncDisposable
             // Not from here: it takes the process's gate, which may be held by one who wants this.
             _disposal ??= Task.Run(DisableAsync);
             return new ValueTask(_disposal);
+        }
+    }
+
+    /// <summary>All probes with their counts, in one look.</summary>
+    internal IReadOnlyList<(Probe Probe, long Count)> GetHitCounts()
+    {
+        lock (_gate)
+        {
+            return [.. _enabled.Values.Select(e => (e.Probe, e.HitCount))];
+        }
+    }
+
+    internal void AddFailures(IEnumerable<ProbeFailure> failures)
+    {
+        lock (_gate)
+        {
+            _failures.AddRange(failures);
         }
     }
 
@@ -164,7 +193,7 @@ public sealed class ProbeEnabling : IAsyncDisposable
     internal void OnProcessGone()
     {
         _isOver = true;
-        _ring?.Complete();
+        CompleteRing();
     }
 
     /// <summary>A hit of one of the probes. Control thread; the target's thread is stopped. Allocates nothing.</summary>
@@ -198,7 +227,7 @@ public sealed class ProbeEnabling : IAsyncDisposable
 
     private void Record(EnabledProbe enabled, in ProbeContext context, HitFrame frame)
     {
-        ref HitRecord record = ref _ring!.TryBegin(out Span<ulong> stack);
+        ref HitRecord record = ref _ring!.TryBegin(out long position, out Span<ulong> stack);
         if (Unsafe.IsNullRef(ref record))
         {
             return;
@@ -217,30 +246,14 @@ public sealed class ProbeEnabling : IAsyncDisposable
 
         record.ArgumentCount = count;
         record.StackCount = stack.IsEmpty ? 0 : context.GetUserStack(stack);
-        _ring.End();
+        _ring.End(position);
     }
 
-    private async IAsyncEnumerable<ProbeHit> ReadRingAsync(HitRing ring, [EnumeratorCancellation] CancellationToken cancellationToken)
+    private void CompleteRing()
     {
-        if (Interlocked.Exchange(ref _isReading, 1) != 0)
+        if (!_isShared)
         {
-            throw new InvalidOperationException("Somebody reads this enabling's hits already; it has one reader at a time.");
-        }
-
-        try
-        {
-            while (await ring.WaitAsync(cancellationToken).ConfigureAwait(false))
-            {
-                while (ring.TryTake(out ProbeHit hit))
-                {
-                    yield return hit;
-                    cancellationToken.ThrowIfCancellationRequested();
-                }
-            }
-        }
-        finally
-        {
-            Volatile.Write(ref _isReading, 0);
+            _ring?.Complete();
         }
     }
 
@@ -250,7 +263,7 @@ public sealed class ProbeEnabling : IAsyncDisposable
         {
             if (!_isOver)
             {
-                await Proc.Process.Thread.RunSlicedAsync(Proc.Disable(this)).ConfigureAwait(false);
+                await Proc.Process.Thread.RunSlicedAsync(Proc.Process, Proc.Disable(this)).ConfigureAwait(false);
             }
         }
         catch (FastTrapException e) when (e.Error is FastTrapError.ProcessEnded or FastTrapError.Detached)
@@ -258,7 +271,7 @@ public sealed class ProbeEnabling : IAsyncDisposable
             // Gone with the process: there is nothing left to remove.
         }
 
-        _ring?.Complete();
+        CompleteRing();
         Process.Forget(this);
     }
 }

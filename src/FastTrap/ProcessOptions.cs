@@ -1,8 +1,27 @@
 namespace FastTrap;
 
+/// <summary>Settings of <see cref="Tracer.AttachAsync"/>.</summary>
+public sealed class AttachOptions
+{
+    /// <summary>
+    /// Whether processes that it forks are traced, too, from their first instruction, and their children. They appear in <see cref="Tracer.Processes"/>, standing
+    /// enablings are enabled in them. Default: false, they get clean text and are left alone.
+    /// </summary>
+    public bool FollowChildren { get; init; }
+
+    /// <summary>Whether the descendants that it has already are attached to as well, with the same settings. All or none: if one is refused, so is the attach. Default: false.</summary>
+    public bool IncludeDescendants { get; init; }
+}
+
 /// <summary>Settings of <see cref="Tracer.CreateAsync"/>.</summary>
 public sealed class CreateOptions
 {
+    /// <summary>
+    /// Whether processes that it forks are traced, too, from their first instruction, and their children. They appear in <see cref="Tracer.Processes"/>, standing
+    /// enablings are enabled in them. Default: false, they get clean text and are left alone.
+    /// </summary>
+    public bool FollowChildren { get; init; }
+
     /// <summary>Where the new process stands when <see cref="Tracer.CreateAsync"/> returns. Default <see cref="CreateStop.Entry"/>.</summary>
     public CreateStop StopAt { get; init; } = CreateStop.Entry;
 
@@ -59,4 +78,9 @@ public enum ProcessExitKind
 
     /// <summary>The kernel took it away from us (another tracer's doing); it may live on.</summary>
     Lost,
+
+    /// <summary>
+    /// It executed a program that cannot be observed (of another architecture, or one this user may not read), and was let go. It lives on, not traced.
+    /// </summary>
+    Unobservable,
 }

@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Runtime.InteropServices;
 using FastTrap.Control;
 using FastTrap.Engine;
@@ -13,9 +14,9 @@ namespace FastTrap;
 /// <remarks>
 /// Thread-safe. Source: dt_proc.c, by behaviour of dt_proc_create, dt_proc_grab and dt_proc_release.
 /// </remarks>
-public sealed class TracedProcess : IAsyncDisposable
+public sealed partial class TracedProcess : IAsyncDisposable
 {
-    private readonly Action<TracedProcess> _released;
+    private readonly Roster _roster;
     private readonly TracerCore _core;
     private readonly ProcessHandle _handle;
     private readonly bool _killOnDispose;
@@ -23,21 +24,21 @@ public sealed class TracedProcess : IAsyncDisposable
     private readonly List<ProbeEnabling> _enablings = [];
     private ProcessImage _image;
     private int _executions;
+    private volatile string _executablePath;
     private Task? _disposal;
+    private int _references = 1;
 
-    internal TracedProcess(Action<TracedProcess> released, TracerCore core, ProcessHandle handle, bool killOnDispose)
+    internal TracedProcess(Roster roster, TracerCore core, ProcessHandle handle, bool killOnDispose)
     {
-        _released = released;
+        _roster = roster;
         _core = core;
         _handle = handle;
         _killOnDispose = killOnDispose;
         _image = new ProcessImage(core, handle);
-        ExecutablePath = core.Platform.ReadLink($"/proc/{handle.ProcessId}/exe", out _) ?? "";
-        handle.Executed = () =>
-        {
-            Volatile.Write(ref _image, new ProcessImage(core, handle));
-            Interlocked.Increment(ref _executions);
-        };
+        ProcessIdText = handle.ProcessId.ToString(CultureInfo.InvariantCulture);
+        _executablePath = ReadExecutablePath();
+        Observed = new Observer(this);
+        handle.Observer = Observed;
         EmergencyRelease.Add(this);
     }
 
@@ -47,8 +48,11 @@ public sealed class TracedProcess : IAsyncDisposable
     /// <summary>Its architecture.</summary>
     public Architecture Architecture => _handle.Architecture;
 
-    /// <summary>The executable's path as the target sees it, at the time of the attach; empty if it could not be read.</summary>
-    public string ExecutablePath { get; }
+    /// <summary>The path of the executable that it runs, as the target sees it; empty if it could not be read.</summary>
+    public string ExecutablePath => _executablePath;
+
+    /// <summary>Whether it was forked by a process whose children are followed. Such a process is forgotten by its tracer when it ends; it need not be disposed.</summary>
+    public bool IsFollowed { get; private init; }
 
     /// <summary>Whether it was created by <see cref="Tracer.CreateAsync"/>, rather than attached to.</summary>
     public bool WasCreated => _handle.WasCreated;
@@ -64,9 +68,9 @@ public sealed class TracedProcess : IAsyncDisposable
 
     /// <summary>Lets a created process go on from where it waits. Does nothing the second time.</summary>
     /// <exception cref="FastTrapException">The process has ended.</exception>
-    public Task ResumeAsync() => _handle.Thread.InvokeAsync(() =>
+    public Task ResumeAsync() => _handle.Thread.InvokeAsync(_handle, () =>
     {
-        _handle.Thread.ResumeHeld();
+        _handle.Thread.ResumeHeld(_handle);
         return true;
     });
 
@@ -132,7 +136,7 @@ public sealed class TracedProcess : IAsyncDisposable
 
         try
         {
-            await _handle.Thread.RunSlicedAsync(Enable(image, proc, work)).ConfigureAwait(false);
+            await _handle.Thread.RunSlicedAsync(_handle, Enable(image, proc, work)).ConfigureAwait(false);
         }
         catch
         {
@@ -171,22 +175,87 @@ public sealed class TracedProcess : IAsyncDisposable
     /// <summary>Looks anew at which modules the target has mapped. Enabling and listing do so by themselves.</summary>
     public void RefreshModules() => Image.Matcher.Refresh();
 
-    /// <summary>Removes all probes and detaches, or kills what was created; waits until the kernel has let go.</summary>
+    /// <summary>
+    /// Removes all probes and detaches, or kills what was created; waits until the kernel has let go. If the process was attached to more than once with the same
+    /// tracer, the last disposal does so, and the others nothing.
+    /// </summary>
     /// <exception cref="InvalidOperationException">Called by one of the library's handlers, on the control thread.</exception>
-    public ValueTask DisposeAsync()
+    public ValueTask DisposeAsync() => ReleaseAsync(WasCreated && _killOnDispose ? ReleaseKind.Kill : ReleaseKind.Run);
+
+    /// <summary>As <see cref="DisposeAsync"/>, and says what becomes of the process.</summary>
+    /// <param name="kind">What becomes of it.</param>
+    /// <exception cref="ArgumentOutOfRangeException">Not one of the kinds.</exception>
+    /// <exception cref="InvalidOperationException">Called by one of the library's handlers, on the control thread.</exception>
+    public ValueTask ReleaseAsync(ReleaseKind kind)
+    {
+        if (!Enum.IsDefined(kind))
+        {
+            throw new ArgumentOutOfRangeException(nameof(kind));
+        }
+
+        RequireOtherThread();
+        lock (_gate)
+        {
+            if (_references > 1)
+            {
+                _references--;
+                return ValueTask.CompletedTask;
+            }
+
+            _references = 0;
+            return new ValueTask(CloseLocked(kind));
+        }
+    }
+
+    /// <summary>As <see cref="DisposeAsync"/>, whoever else uses it: the tracer ends.</summary>
+    internal ValueTask CloseAsync()
+    {
+        RequireOtherThread();
+        lock (_gate)
+        {
+            _references = 0;
+            return new ValueTask(CloseLocked(WasCreated && _killOnDispose ? ReleaseKind.Kill : ReleaseKind.Run));
+        }
+    }
+
+    /// <summary>Another user of the same handle; false if it is over, or is being disposed: then <paramref name="end"/> says when that is done.</summary>
+    internal bool TryAddReference(out Task end)
+    {
+        lock (_gate)
+        {
+            end = _disposal ?? Task.CompletedTask;
+            if (_disposal is not null || _handle.IsOver)
+            {
+                return false;
+            }
+
+            _references++;
+            return true;
+        }
+    }
+
+    internal ProcessHandle Handle => _handle;
+
+    internal IProcessObserver Observed { get; }
+
+    /// <summary>Its start failed, and control has let go of it.</summary>
+    internal void Abandon()
+    {
+        EmergencyRelease.Remove(this);
+        _roster.Remove(this);
+    }
+
+    private void RequireOtherThread()
     {
         if (_handle.Thread.IsCurrent)
         {
             throw new InvalidOperationException("A process cannot be disposed by a handler: the handler must return first. Signal another thread to do it.");
         }
-
-        lock (_gate)
-        {
-            // Not from here: it takes the gates of others, and they take this one.
-            _disposal ??= Task.Run(ReleaseAsync);
-            return new ValueTask(_disposal);
-        }
     }
+
+    private Task CloseLocked(ReleaseKind kind) =>
+        // Not from here: it takes the gates of others, and they take this one.
+        _disposal ??= Task.Run(() => EndAsync(kind));
 
     /// <summary>The last resort at the end of the tracer: the text is restored, whatever the control thread does.</summary>
     internal void RestoreBytes() => Image.RestoreBytes();
@@ -205,16 +274,12 @@ public sealed class TracedProcess : IAsyncDisposable
     {
         if (_handle.IsOver)
         {
-            throw Completion.Result.Kind == ProcessExitKind.Detached
-                ? new FastTrapException(FastTrapError.Detached, $"Process {ProcessId} was detached from; attach to it again.", ProcessId)
-                : new FastTrapException(FastTrapError.ProcessEnded, $"Process {ProcessId} has ended.", ProcessId);
+            throw _handle.MakeRefusal();
         }
     }
 
-    private List<(ProbeEnabling Enabling, IReadOnlyList<ProbeSpec> Specs)> Prepare(
-        ProcessImage image, IReadOnlyList<ProbeRequest> requests, CancellationToken cancellationToken)
+    private void RequireNoShadowStack()
     {
-        RequireAlive();
         if (ProcStatus.TryRead(_core.Platform, ProcessId, out ProcStatus? status, out _) && status!.HasShadowStack)
         {
             throw new FastTrapException(
@@ -222,7 +287,15 @@ public sealed class TracedProcess : IAsyncDisposable
                 $"Process {ProcessId} ({status.Name}) runs with a user shadow stack, which emulated calls and returns would put out of step. Start it with GLIBC_TUNABLES=glibc.cpu.x86_shstk=off to probe it.",
                 ProcessId);
         }
+    }
 
+    private string ReadExecutablePath() => _core.Platform.ReadLink($"/proc/{ProcessId}/exe", out _) ?? "";
+
+    private List<(ProbeEnabling Enabling, IReadOnlyList<ProbeSpec> Specs)> Prepare(
+        ProcessImage image, IReadOnlyList<ProbeRequest> requests, CancellationToken cancellationToken)
+    {
+        RequireAlive();
+        RequireNoShadowStack();
         Proc proc = image.GetProc();
         List<(ProbeEnabling, IReadOnlyList<ProbeSpec>)> work = [];
         foreach (ProbeRequest request in requests)
@@ -252,6 +325,11 @@ public sealed class TracedProcess : IAsyncDisposable
                 FastTrapError.ProcessEnded, $"Process {ProcessId} executed another program while probes were being enabled; enable them again.", ProcessId);
         }
 
+        if (EmergencyRelease.IsEnding)
+        {
+            throw new FastTrapException(FastTrapError.Detached, "The tracer is ending: no probe is enabled any more.", ProcessId);
+        }
+
         _handle.Handler = proc;
         using IEnumerator<bool> slices = proc.Enable(work);
         while (slices.MoveNext())
@@ -267,43 +345,27 @@ public sealed class TracedProcess : IAsyncDisposable
             : $"'{description}' matches {failures.Count} probes, and all are refused. The first: {failures[0]}",
         ProcessId, address: failures.Count == 0 ? 0 : failures[0].Address);
 
-    private async Task ReleaseAsync()
+    private async Task EndAsync(ReleaseKind kind)
     {
-        if (WasCreated && _killOnDispose && !_handle.IsOver)
-        {
-            // One that has made itself another user's may not be killed: it is detached from.
-            if (_core.Platform.Kill(ProcessId, Signal.SIGKILL) is Errno.None or Errno.ESRCH)
-            {
-                await Completion.ConfigureAwait(false);
-            }
-        }
-
         ProbeEnabling[] enablings;
         lock (_gate)
         {
             enablings = [.. _enablings];
         }
 
-        try
+        // First, and on this thread, for a tracer that ends by a signal: killed from any thread, it does not depend on the control thread.
+        if (kind == ReleaseKind.Kill && !_handle.IsOver && _core.Platform.Kill(ProcessId, Signal.SIGKILL) is Errno.None or Errno.ESRCH)
         {
-            await _handle.Thread.InvokeAsync(() =>
-            {
-                _handle.Thread.DetachAndEnd();
-                return true;
-            }).ConfigureAwait(false);
-        }
-        catch (FastTrapException e) when (e.Error is FastTrapError.ProcessEnded or FastTrapError.Detached)
-        {
-            // It ended by itself, and the control thread with it.
+            await Completion.ConfigureAwait(false);
         }
 
+        await _handle.Thread.ReleaseAsync(_handle, kind).ConfigureAwait(false);
         foreach (ProbeEnabling enabling in enablings)
         {
             await enabling.DisposeAsync().ConfigureAwait(false);
         }
 
-        await _handle.Thread.WaitForEndAsync().ConfigureAwait(false);
         EmergencyRelease.Remove(this);
-        _released(this);
+        _roster.Remove(this);
     }
 }

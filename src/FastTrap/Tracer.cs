@@ -1,7 +1,9 @@
 using System.Runtime.Versioning;
 using FastTrap.Control;
+using FastTrap.Control.Cache;
 using FastTrap.Engine;
 using FastTrap.Native;
+using FastTrap.Probes;
 
 namespace FastTrap;
 
@@ -15,12 +17,11 @@ namespace FastTrap;
 /// Source: fasttrap.c, fasttrap_load and fasttrap_unload.
 /// </remarks>
 [SupportedOSPlatform("linux")]
-public sealed class Tracer : IAsyncDisposable
+public sealed partial class Tracer : IAsyncDisposable
 {
     private readonly TracerCore _core;
-    private readonly object _gate = new();
-    private readonly List<TracedProcess> _processes = [];
-    private bool _isDisposed;
+    private readonly Roster _roster = new();
+    private readonly HandleCache<ProbeMatcher> _views;
 
     /// <summary>Makes a tracer. Nothing is touched until a process is attached.</summary>
     /// <param name="options">Settings, or null for the defaults.</param>
@@ -33,32 +34,55 @@ public sealed class Tracer : IAsyncDisposable
     internal Tracer(TracerOptions? options, IPlatform platform)
     {
         _core = new TracerCore(platform, options ?? new TracerOptions());
+        _views = new HandleCache<ProbeMatcher>(_core.Options.MaximumIdleViews);
         EmergencyRelease.Install();
     }
 
     /// <summary>The processes attached or created and not disposed yet.</summary>
-    public IReadOnlyList<TracedProcess> Processes
-    {
-        get
-        {
-            lock (_gate)
-            {
-                return [.. _processes];
-            }
-        }
-    }
+    public IReadOnlyList<TracedProcess> Processes => _roster.Processes;
 
-    /// <summary>Attaches to a running process. None of its threads is stopped for that.</summary>
+    /// <summary>
+    /// Attaches to a running process. None of its threads is stopped for that. A process that this tracer has attached to, or created, already is returned again:
+    /// it is released when it was disposed as often.
+    /// </summary>
     /// <param name="processId">The process's id (not a thread's).</param>
+    /// <param name="options">Settings, or null for the defaults.</param>
     /// <param name="cancellationToken">Cancels before the attach; it does not interrupt one.</param>
     /// <exception cref="ArgumentOutOfRangeException"><paramref name="processId"/> is not positive.</exception>
     /// <exception cref="FastTrapException">It cannot be attached; <see cref="FastTrapException.Error"/> and the message say why.</exception>
     /// <exception cref="ObjectDisposedException">The tracer was disposed.</exception>
-    public async Task<TracedProcess> AttachAsync(int processId, CancellationToken cancellationToken = default)
+    public async Task<TracedProcess> AttachAsync(int processId, AttachOptions? options = null, CancellationToken cancellationToken = default)
     {
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(processId);
         cancellationToken.ThrowIfCancellationRequested();
-        return await StartAsync(thread => thread.Attach(processId), killOnDispose: false).ConfigureAwait(false);
+        options ??= new AttachOptions();
+        TracedProcess process = await GrabAsync(processId, options).ConfigureAwait(false);
+        if (options.IncludeDescendants)
+        {
+            await AttachDescendantsAsync(process, options, cancellationToken).ConfigureAwait(false);
+        }
+
+        return process;
+    }
+
+    /// <summary>
+    /// Opens a process for reading: it is not traced, and may be traced by others. The views of one process share what was learned of it, which is kept
+    /// for a while after the last one is disposed.
+    /// </summary>
+    /// <param name="processId">The process's id (not a thread's).</param>
+    /// <exception cref="ArgumentOutOfRangeException"><paramref name="processId"/> is not positive.</exception>
+    /// <exception cref="FastTrapException">It cannot be read; <see cref="FastTrapException.Error"/> and the message say why.</exception>
+    /// <exception cref="ObjectDisposedException">The tracer was disposed.</exception>
+    public ProcessView OpenReadOnly(int processId)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegativeOrZero(processId);
+        ObjectDisposedException.ThrowIf(_roster.IsClosed, this);
+        if (_roster.Find(processId) is { Completion.IsCompleted: false } process)
+        {
+            return ProcessView.Of(_core.Platform, process);
+        }
+
+        return ProcessView.Open(_core.Platform, _views, _core.Options.MaximumTracepoints, processId);
     }
 
     /// <summary>Starts a program, stopped where <see cref="CreateOptions.StopAt"/> says, until <see cref="TracedProcess.ResumeAsync"/>.</summary>
@@ -76,7 +100,7 @@ public sealed class Tracer : IAsyncDisposable
         cancellationToken.ThrowIfCancellationRequested();
         options ??= new CreateOptions();
         SpawnRequest request = Control.ProgramSearch.MakeRequest(_core.Platform, path, arguments ?? [], options);
-        return await StartAsync(thread => thread.Create(request, options.StopAt), options.KillOnDispose).ConfigureAwait(false);
+        return await StartAsync((thread, observer) => thread.Create(request, options.StopAt, observer, options.FollowChildren), options.KillOnDispose).ConfigureAwait(false);
     }
 
     /// <summary>
@@ -95,55 +119,27 @@ public sealed class Tracer : IAsyncDisposable
     /// <summary>Detaches from all processes; those that were created with <see cref="CreateOptions.KillOnDispose"/> are killed.</summary>
     public async ValueTask DisposeAsync()
     {
-        TracedProcess[] processes;
-        lock (_gate)
+        _roster.Close();
+
+        // Again, for children may be born meanwhile.
+        while (_roster.Processes is { Count: not 0 } processes)
         {
-            _isDisposed = true;
-            processes = [.. _processes];
+            // All at once: then no sleeping thread of a process tree is disturbed.
+            foreach (TracedProcess process in processes)
+            {
+                process.Handle.AnnounceRelease();
+            }
+
+            await Task.WhenAll(processes.Select(p => p.CloseAsync().AsTask())).ConfigureAwait(false);
         }
 
-        await Task.WhenAll(processes.Select(p => p.DisposeAsync().AsTask())).ConfigureAwait(false);
-    }
+        _views.Clear();
 
-    private void Forget(TracedProcess process)
-    {
-        lock (_gate)
-        {
-            _processes.Remove(process);
-        }
+        await Task.WhenAll(_roster.Standing.Select(s => s.DisposeAsync().AsTask())).ConfigureAwait(false);
+        _roster.CompleteSubscriptions();
     }
 
     private static LinuxPlatform LinuxPlatformOrThrow() => OperatingSystem.IsLinux()
         ? LinuxPlatform.Instance
         : throw new PlatformNotSupportedException("FastTrap traces Linux processes and runs on Linux only.");
-
-    private async Task<TracedProcess> StartAsync(Func<ControlThread, ProcessHandle> start, bool killOnDispose)
-    {
-        ObjectDisposedException.ThrowIf(_isDisposed, this);
-        ControlThread thread = new(_core.Platform, _core.Options, _core.Logger);
-        ProcessHandle handle;
-        try
-        {
-            handle = await thread.InvokeAsync(() => start(thread)).ConfigureAwait(false);
-        }
-        catch
-        {
-            // Whatever was seized or started goes with the thread.
-            await thread.AbandonAsync().ConfigureAwait(false);
-            throw;
-        }
-
-        TracedProcess process = new(Forget, _core, handle, killOnDispose);
-        lock (_gate)
-        {
-            if (!_isDisposed)
-            {
-                _processes.Add(process);
-                return process;
-            }
-        }
-
-        await process.DisposeAsync().ConfigureAwait(false);
-        throw new ObjectDisposedException(nameof(Tracer));
-    }
 }

@@ -8,6 +8,7 @@ public sealed class TracerOptions
     private readonly int _maximumTracepoints = 250_000;
     private readonly int _spinMicroseconds = 50;
     private readonly TimeSpan _detachTimeout = TimeSpan.FromSeconds(10);
+    private readonly int _maximumIdleViews = 8;
 
     /// <summary>Where the library logs attaches, detaches and refusals; nothing is logged per hit. Default: nowhere.</summary>
     public ILoggerFactory? LoggerFactory { get; init; }
@@ -56,6 +57,25 @@ public sealed class TracerOptions
             ArgumentOutOfRangeException.ThrowIfLessThan(value, TimeSpan.FromMilliseconds(100));
             ArgumentOutOfRangeException.ThrowIfGreaterThan(value, TimeSpan.FromMinutes(10));
             _detachTimeout = value;
+        }
+    }
+
+    /// <summary>
+    /// Whether the kernel kills all targets with SIGKILL when the tracer dies without having released them (it was sent SIGKILL, or its runtime crashed). Default
+    /// false: then targets live on with the traps that stand in them, and one that runs into a trap dies by SIGTRAP, at a moment nobody can foresee.
+    /// </summary>
+    public bool KillTargetsWithTracer { get; init; }
+
+    /// <summary>Most read-only handles (<see cref="ProcessView"/>) which are kept for their next use, 0 to 1,024. Default 8.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">Out of range.</exception>
+    public int MaximumIdleViews
+    {
+        get => _maximumIdleViews;
+        init
+        {
+            ArgumentOutOfRangeException.ThrowIfNegative(value);
+            ArgumentOutOfRangeException.ThrowIfGreaterThan(value, 1024);
+            _maximumIdleViews = value;
         }
     }
 }

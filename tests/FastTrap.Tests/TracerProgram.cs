@@ -28,8 +28,11 @@ internal static class TracerProgram
                     return 0;
                 case ["busy", _, string end, .. string[] descriptions]:
                     return await BeBusyAsync(processId, end, descriptions).ConfigureAwait(false);
+                case ["restless", _, string milliseconds, .. string[] descriptions]:
+                    await BeRestlessAsync(processId, int.Parse(milliseconds, CultureInfo.InvariantCulture), descriptions).ConfigureAwait(false);
+                    return 5;
                 default:
-                    await Console.Error.WriteLineAsync("usage: attach PID | busy PID wait|throw|return|exit DESCRIPTION...").ConfigureAwait(false);
+                    await Console.Error.WriteLineAsync("usage: attach PID | restless PID MILLISECONDS DESCRIPTION... | busy PID wait|die|throw|return|exit DESCRIPTION...").ConfigureAwait(false);
                     return 2;
             }
         }
@@ -40,12 +43,42 @@ internal static class TracerProgram
         }
     }
 
+    /// <summary>Enables and disables without end; after so many milliseconds (0: never) a thread throws, whatever goes on.</summary>
+    private static async Task BeRestlessAsync(int processId, int milliseconds, string[] descriptions)
+    {
+        if (milliseconds > 0)
+        {
+            new Thread(() =>
+            {
+                Thread.Sleep(milliseconds);
+                throw new InvalidOperationException("on purpose");
+            }).Start();
+        }
+
+        Tracer tracer = new();
+        ProbeOptions options = new() { Buffered = false };
+        while (true)
+        {
+            TracedProcess process = await tracer.AttachAsync(processId).ConfigureAwait(false);
+            for (int round = 0; round < 5; round++)
+            {
+                IReadOnlyList<ProbeEnabling> enablings = await process.EnableAsync([.. descriptions.Select(text => new ProbeRequest(text, options))]).ConfigureAwait(false);
+                foreach (ProbeEnabling enabling in enablings)
+                {
+                    await enabling.DisposeAsync().ConfigureAwait(false);
+                }
+            }
+
+            await process.DisposeAsync().ConfigureAwait(false);
+        }
+    }
+
     /// <summary>Probes a process, prints <c>busy</c> once there were hits, and ends as it is told to, never disposing anything.</summary>
     private static async Task<int> BeBusyAsync(int processId, string end, string[] descriptions)
     {
         using ManualResetEventSlim busy = new();
         int hits = 0;
-        Tracer tracer = new();
+        Tracer tracer = new(new TracerOptions { KillTargetsWithTracer = end == "die" });
         TracedProcess process = await tracer.AttachAsync(processId).ConfigureAwait(false);
         ProbeOptions options = new()
         {
@@ -71,7 +104,7 @@ internal static class TracerProgram
             case "exit":
                 Environment.Exit(4);
                 break;
-            case "wait":
+            case "wait" or "die":
                 using (ManualResetEventSlim never = new())
                 {
                     never.Wait();

@@ -1,5 +1,5 @@
 /* jobs: a thread that ticks, for job control. Commands: "beat" prints "beat COUNT"; "stop" stops itself with SIGSTOP and prints
- * "continued COUNT" (SIGCONTs handled so far) once continued; "quit". */
+ * "continued COUNT" (SIGCONTs handled so far) once continued; "quit". With any argument it has an action for SIGTRAP. */
 #include "target.h"
 #include <pthread.h>
 #include <signal.h>
@@ -25,10 +25,12 @@ static void *beat(void *unused)
     return NULL;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     pthread_t id;
     char line[64];
+    (void)argv;
+    if (argc > 1) signal(SIGTRAP, on_continue);
     struct sigaction action = { .sa_handler = on_continue, .sa_flags = SA_RESTART };
     sigaction(SIGCONT, &action, NULL);
     if (pthread_create(&id, NULL, beat, NULL)) return 96;

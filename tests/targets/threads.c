@@ -9,7 +9,7 @@ static int threads;
 static pthread_barrier_t start, end;
 static volatile int running, quitting;
 static long each;
-static struct { uint64_t calls, sum; char pad[112]; } slots[256];
+static struct { uint64_t calls, sum; char pad[112]; } slots[4096];
 static uint64_t phase_mark;
 
 PROBED int hot(int value) { return value * 2 + 1; }
@@ -47,10 +47,10 @@ static uint64_t total(void)
 int main(int argc, char **argv)
 {
     threads = target_argument(argc, argv, 1, 64);
-    if (threads > 256) return 97;
+    if (threads > 4096) return 97;
     pthread_barrier_init(&start, NULL, (unsigned)threads + 1);
     pthread_barrier_init(&end, NULL, (unsigned)threads + 1);
-    pthread_t ids[256];
+    pthread_t ids[4096];
     for (int i = 0; i < threads; i++)
         if (pthread_create(&ids[i], NULL, work, (void *)(intptr_t)i)) return 96;
     target_ready();

@@ -32,7 +32,7 @@ internal sealed class Session : IAsyncDisposable
             foreach (int processId in options.ProcessIds)
             {
                 session._processes.Add(
-                    await Progress.WatchAsync($"attaching to {processId}", session._tracer.AttachAsync(processId, stop.Token)).ConfigureAwait(false));
+                    await Progress.WatchAsync($"attaching to {processId}", session._tracer.AttachAsync(processId, cancellationToken: stop.Token)).ConfigureAwait(false));
             }
 
             if (options.Command.Count > 0)

@@ -13,9 +13,9 @@ internal static class AttachDiagnosis
     private const ushort MachineX64 = 62;
     private const ushort MachineArm64 = 183;
 
-    /// <summary>Looks at a process before an attach; returns its architecture.</summary>
-    /// <exception cref="FastTrapException">It cannot be traced.</exception>
-    public static Architecture Inspect(IPlatform platform, int processId)
+    /// <summary>Looks at a process before an attach, or before it is only read, which may be traced by others; returns its architecture.</summary>
+    /// <exception cref="FastTrapException">It cannot be traced, or not read.</exception>
+    public static Architecture Inspect(IPlatform platform, int processId, bool isReadOnly = false)
     {
         if (!ProcStatus.TryRead(platform, processId, out ProcStatus? status, out _))
         {
@@ -29,7 +29,7 @@ internal static class AttachDiagnosis
                 $"{processId} is a thread of process {status.Tgid} ({status.Name}); give the process's id, {status.Tgid}.", processId);
         }
 
-        if (status.Tgid == platform.CurrentProcessId)
+        if (status.Tgid == platform.CurrentProcessId && !isReadOnly)
         {
             throw new FastTrapException(
                 FastTrapError.PermissionDenied, "A process cannot trace itself; run the tracer as a process of its own.", processId);
@@ -61,7 +61,7 @@ internal static class AttachDiagnosis
         }
 
         int tracer = threads.Select(id => ProcStatus.TryRead(platform, id, out ProcStatus? s, out _) ? s!.TracerPid : 0).FirstOrDefault(t => t != 0);
-        if (tracer != 0)
+        if (tracer != 0 && !isReadOnly)
         {
             throw AlreadyTraced(platform, processId, tracer);
         }

@@ -16,6 +16,11 @@ internal static class EmergencyRelease
     private static readonly ConcurrentDictionary<TracedProcess, bool> s_processes = new();
     private static readonly Lazy<PosixSignalRegistration[]> s_installed = new(Register);
 
+    private static volatile bool s_isEnding;
+
+    /// <summary>Whether this program is about to end: nothing may be written to a target any more, for nobody would take it out again.</summary>
+    public static bool IsEnding => s_isEnding;
+
     /// <summary>Registers once for the process.</summary>
     public static void Install() => _ = s_installed.Value;
 
@@ -47,8 +52,18 @@ internal static class EmergencyRelease
 
     private static void ReleaseAll()
     {
+        // First of all: a process that is not among those asked now has no probes yet, and gets none.
+        s_isEnding = true;
+        Interlocked.MemoryBarrier();
+
+        // All at once: then no sleeping thread of a process tree is disturbed.
+        foreach (TracedProcess process in s_processes.Keys)
+        {
+            process.Handle.AnnounceRelease();
+        }
+
         // Asked for on this thread: the pool may be blocked by what ends the program.
-        Task[] releases = [.. s_processes.Keys.Select(p => p.DisposeAsync().AsTask())];
+        Task[] releases = [.. s_processes.Keys.Select(p => p.CloseAsync().AsTask())];
         if (!Task.WaitAll(releases, s_patience))
         {
             // A handler that does not return holds up the control thread. The thread it stopped cannot be saved; all others can.

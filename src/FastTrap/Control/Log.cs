@@ -46,4 +46,22 @@ internal static partial class Log
 
     [LoggerMessage(14, LogLevel.Warning, "Process {ProcessId}: its action for SIGTRAP could not be learned (errno {ErrorNumber}); it is lost if a thread that blocks the signal is probed")]
     public static partial void DispositionNotLearned(ILogger logger, int processId, int errorNumber);
+
+    [LoggerMessage(15, LogLevel.Information, "Following process {ProcessId}, a child of process {ParentId}")]
+    public static partial void Followed(ILogger logger, int processId, int parentId);
+
+    [LoggerMessage(16, LogLevel.Warning, "Process {ProcessId} executed a program that cannot be observed, and runs on without us: {Reason}")]
+    public static partial void Unobservable(ILogger logger, int processId, string reason);
+
+    [LoggerMessage(17, LogLevel.Error, "An observer failed when it was told of process {ProcessId}")]
+    public static partial void ObserverFailed(ILogger logger, Exception exception, int processId);
+
+    [LoggerMessage(18, LogLevel.Warning, "Process {ProcessId}, whose parent died while making it, was let go; probes it inherited may stand in its text")]
+    public static partial void UnknownChildReleased(ILogger logger, int processId);
+
+    [LoggerMessage(19, LogLevel.Warning, "Process {ProcessId} could not be left stopped (errno {ErrorNumber}); it runs on")]
+    public static partial void NotLeftStopped(ILogger logger, int processId, int errorNumber);
+
+    [LoggerMessage(20, LogLevel.Warning, "Process {ProcessId} could not be killed (errno {ErrorNumber}); it is detached from")]
+    public static partial void NotKilled(ILogger logger, int processId, int errorNumber);
 }

@@ -17,6 +17,9 @@ internal sealed class ForkLedger
 {
     private static readonly TimeSpan MemoryTime = TimeSpan.FromSeconds(10);
 
+    private const int PageLength = 4096;
+    private const ulong PageMask = ~(PageLength - 1UL);
+
     private readonly Queue<Removed> _removed = new();
     private TargetMemory? _spare;
 
@@ -93,13 +96,16 @@ internal sealed class ForkLedger
             Span<byte> child = stackalloc byte[patchLength];
             Span<byte> parent = stackalloc byte[patchLength];
             Span<byte> original = stackalloc byte[4];
-            foreach (Tracepoint tracepoint in table.All())
+            Tracepoint[] tracepoints = [.. table.All().OrderBy(t => t.Address)];
+            for (int first = 0, next; first < tracepoints.Length; first = next)
             {
-                done.Add(tracepoint.Address);
-                if (platform.ReadCode(memory, tracepoint.Address, child) != patchLength || child.SequenceEqual(isa.TrapBytes))
+                ulong page = tracepoints[first].Address & PageMask;
+                for (next = first; next < tracepoints.Length && (tracepoints[next].Address & PageMask) == page; next++)
                 {
-                    Restore(platform, memory, childProcessId, tracepoint.Address, tracepoint.Instruction.Bytes[..patchLength], logger);
+                    done.Add(tracepoints[next].Address);
                 }
+
+                CleanPage(platform, memory, childProcessId, tracepoints.AsSpan(first..next), patchLength, isa.TrapBytes, logger);
             }
 
             foreach (Removed removed in _removed)
@@ -112,6 +118,36 @@ internal sealed class ForkLedger
                     Restore(platform, memory, childProcessId, removed.Address, original[..patchLength], logger);
                 }
             }
+        }
+    }
+
+    /// <summary>The traps of one page: one read and one write, however many there are.</summary>
+    private static void CleanPage(
+        IPlatform platform, TargetMemory memory, int childProcessId, ReadOnlySpan<Tracepoint> tracepoints, int patchLength, ReadOnlySpan<byte> trap, ILogger logger)
+    {
+        ulong start = tracepoints[0].Address;
+        Span<byte> bytes = stackalloc byte[PageLength + 4];
+        bytes = bytes[..((int)(tracepoints[^1].Address - start) + patchLength)];
+        bool isRead = platform.ReadCode(memory, start, bytes) == bytes.Length;
+        bool isChanged = false;
+        foreach (Tracepoint tracepoint in tracepoints)
+        {
+            Span<byte> here = bytes.Slice((int)(tracepoint.Address - start), patchLength);
+            if (!isRead)
+            {
+                // Not all of it is there, or it cannot be read: what we have written we can write again.
+                Restore(platform, memory, childProcessId, tracepoint.Address, tracepoint.Instruction.Bytes[..patchLength], logger);
+            }
+            else if (here.SequenceEqual(trap))
+            {
+                tracepoint.Instruction.Bytes[..patchLength].CopyTo(here);
+                isChanged = true;
+            }
+        }
+
+        if (isChanged)
+        {
+            Restore(platform, memory, childProcessId, start, bytes, logger);
         }
     }
 

@@ -23,11 +23,15 @@ internal sealed partial class Proc
     public IEnumerator<bool> Enable(IReadOnlyList<(ProbeEnabling Enabling, IReadOnlyList<ProbeSpec> Specs)> requests)
     {
         RequireAlive();
-        Process.Thread.PrepareForTraps();
+        Process.Thread.PrepareForTraps(Process);
         RequireAlive();
         foreach ((ProbeEnabling enabling, _) in requests)
         {
-            _enablings.Add(enabling);
+            // A standing enabling comes again for each module.
+            if (!_enablings.Contains(enabling))
+            {
+                _enablings.Add(enabling);
+            }
         }
 
         Dictionary<ulong, Tracepoint> fresh = _fresh;

@@ -1,15 +1,17 @@
 using System.Diagnostics.CodeAnalysis;
 using System.Numerics;
+using System.Runtime.CompilerServices;
 
 namespace FastTrap.Probes;
 
 /// <summary>
-/// A bounded ring of hits between the control thread, the only writer, and one reader. A full ring drops, and counts.
+/// A bounded ring of hits between control threads, which write, and one reader. A full ring drops, and counts.
 /// </summary>
 /// <remarks>
-/// Scheme. The writer owns <c>_head</c>, the reader <c>_tail</c>; each publishes its own after it has finished with the entry. The reader
-/// announces in <c>_isWaiting</c> that it is about to wait and looks once more; the writer signals only then. No lock; nothing is allocated by
-/// the writer once the ring is made.
+/// Scheme. A writer reserves an entry by moving <c>_head</c> over it, fills it, and gives it to the reader by its <see cref="HitRecord.Turn"/>: twice the
+/// lap while the entry is free, one more while it is filled. The reader owns <c>_tail</c> and frees what it has read by the turn of the next lap. The reader
+/// announces in <c>_isWaiting</c> that it is about to wait and looks once more; a writer signals only then. No lock; nothing is allocated by
+/// a writer once the ring is made.
 /// </remarks>
 [SuppressMessage("Design", "CA1001", Justification = "A SemaphoreSlim whose wait handle is never asked for holds nothing to dispose.")]
 internal sealed class HitRing
@@ -17,42 +19,65 @@ internal sealed class HitRing
     private readonly HitRecord[] _records;
     private readonly ulong[]? _stacks;
     private readonly int _stackDepth;
+    private readonly int _lapShift;
     private readonly SemaphoreSlim _available = new(0);
     private long _head;
     private long _tail;
     private long _lost;
     private int _isWaiting;
+    private int _isReading;
     private volatile bool _isComplete;
 
     public HitRing(int capacity, int stackDepth)
     {
         int size = (int)BitOperations.RoundUpToPowerOf2((uint)capacity);
         _records = new HitRecord[size];
+        _lapShift = BitOperations.Log2((uint)size);
         _stackDepth = stackDepth;
         _stacks = stackDepth == 0 ? null : new ulong[(long)size * stackDepth];
     }
 
     public long Lost => Volatile.Read(ref _lost);
 
-    /// <summary>The entry to fill, or a null reference when the ring is full and the hit is lost. Writer.</summary>
-    public ref HitRecord TryBegin(out Span<ulong> stack)
-    {
-        if (_head - Volatile.Read(ref _tail) >= _records.Length)
-        {
-            Volatile.Write(ref _lost, _lost + 1);
-            stack = default;
-            return ref System.Runtime.CompilerServices.Unsafe.NullRef<HitRecord>();
-        }
+    private bool HasNext => Volatile.Read(ref _records[_tail & (_records.Length - 1)].Turn) == FreeAt(_tail) + 1;
 
-        int index = (int)(_head & (_records.Length - 1));
-        stack = _stacks is null ? default : _stacks.AsSpan(index * _stackDepth, _stackDepth);
-        return ref _records[index];
+    /// <summary>The entry to fill, or a null reference when the ring is full and the hit is lost. What was begun must be ended. Any writer.</summary>
+    public ref HitRecord TryBegin(out long position, out Span<ulong> stack)
+    {
+        position = Volatile.Read(ref _head);
+        while (true)
+        {
+            int index = (int)(position & (_records.Length - 1));
+            ref HitRecord record = ref _records[index];
+            long ahead = Volatile.Read(ref record.Turn) - FreeAt(position);
+            if (ahead == 0)
+            {
+                long seen = Interlocked.CompareExchange(ref _head, position + 1, position);
+                if (seen == position)
+                {
+                    stack = _stacks is null ? default : _stacks.AsSpan(index * _stackDepth, _stackDepth);
+                    return ref record;
+                }
+
+                position = seen;
+            }
+            else if (ahead < 0)
+            {
+                Interlocked.Increment(ref _lost);
+                stack = default;
+                return ref Unsafe.NullRef<HitRecord>();
+            }
+            else
+            {
+                position = Volatile.Read(ref _head);
+            }
+        }
     }
 
-    /// <summary>Publishes the entry. Writer.</summary>
-    public void End()
+    /// <summary>Publishes the entry. The writer who began it.</summary>
+    public void End(long position)
     {
-        Volatile.Write(ref _head, _head + 1);
+        Volatile.Write(ref _records[position & (_records.Length - 1)].Turn, FreeAt(position) + 1);
         Interlocked.MemoryBarrier();
         if (_isWaiting != 0 && Interlocked.Exchange(ref _isWaiting, 0) != 0)
         {
@@ -74,7 +99,7 @@ internal sealed class HitRing
     /// <summary>Takes the oldest hit. Reader.</summary>
     public bool TryTake(out ProbeHit hit)
     {
-        if (_tail >= Volatile.Read(ref _head))
+        if (!HasNext)
         {
             hit = default;
             return false;
@@ -84,7 +109,8 @@ internal sealed class HitRing
         ref HitRecord record = ref _records[index];
         ulong[]? stack = record.StackCount == 0 ? null : _stacks.AsSpan(index * _stackDepth, record.StackCount).ToArray();
         hit = new ProbeHit(record.Source.Probe, record, stack);
-        Volatile.Write(ref _tail, _tail + 1);
+        Volatile.Write(ref record.Turn, FreeAt(_tail + _records.Length));
+        _tail++;
         return true;
     }
 
@@ -93,19 +119,19 @@ internal sealed class HitRing
     {
         while (true)
         {
-            if (_tail < Volatile.Read(ref _head))
+            if (HasNext)
             {
                 return true;
             }
 
             if (_isComplete)
             {
-                return _tail < Volatile.Read(ref _head);
+                return HasNext;
             }
 
             Volatile.Write(ref _isWaiting, 1);
             Interlocked.MemoryBarrier();
-            if (_tail < Volatile.Read(ref _head) || _isComplete)
+            if (HasNext || _isComplete)
             {
                 if (Interlocked.Exchange(ref _isWaiting, 0) == 0)
                 {
@@ -119,4 +145,32 @@ internal sealed class HitRing
             await _available.WaitAsync(cancellationToken).ConfigureAwait(false);
         }
     }
+
+    /// <summary>Takes hits until the ring is complete and empty. One reader at a time.</summary>
+    /// <exception cref="InvalidOperationException">Another reader is active.</exception>
+    public static async IAsyncEnumerable<ProbeHit> ReadAllAsync(HitRing ring, [EnumeratorCancellation] CancellationToken cancellationToken)
+    {
+        if (Interlocked.Exchange(ref ring._isReading, 1) != 0)
+        {
+            throw new InvalidOperationException("Somebody reads this enabling's hits already; it has one reader at a time.");
+        }
+
+        try
+        {
+            while (await ring.WaitAsync(cancellationToken).ConfigureAwait(false))
+            {
+                while (ring.TryTake(out ProbeHit hit))
+                {
+                    yield return hit;
+                    cancellationToken.ThrowIfCancellationRequested();
+                }
+            }
+        }
+        finally
+        {
+            Volatile.Write(ref ring._isReading, 0);
+        }
+    }
+
+    private long FreeAt(long position) => position >> _lapShift << 1;
 }

@@ -86,6 +86,7 @@ internal struct ArgumentBuffer
 internal struct HitRecord
 {
     public Engine.EnabledProbe Source;
+    public long Turn;
     public int ProcessId;
     public int ThreadId;
     public long TimestampNs;

@@ -90,11 +90,14 @@ public sealed class RefusalTests : LiveTest
     }
 
     [Test]
-    public async Task AlreadyTracedByUs()
+    public async Task AlreadyTracedByAnotherTracerOfOurs()
     {
         using TargetProcess target = TargetProcess.StartTarget("threads", null, ["2"]);
         TracedProcess process = await Tracer.AttachAsync(target.ProcessId);
-        AssertRefused(target.ProcessId, FastTrapError.AlreadyTraced, $"{target.ProcessId}", "Detach that one first");
+        await using Tracer other = new();
+        FastTrapException? error = Assert.ThrowsAsync<FastTrapException>(() => other.AttachAsync(target.ProcessId));
+        Assert.That(error!.Error, Is.EqualTo(FastTrapError.AlreadyTraced));
+        Assert.That(error.Message, Does.Contain($"{target.ProcessId}").And.Contain("Detach that one first"));
 
         // The first is as good as before.
         ProbeEnabling enabling = await process.EnableAsync("a.out:hot:entry", CountOnly);
@@ -237,7 +240,7 @@ public sealed class RefusalTests : LiveTest
     }
 
     /// <summary>A program of 32 bits: mov eax, 29 (pause); int 0x80; jmp to its start. One segment, no sections.</summary>
-    private static byte[] MakeElf32()
+    internal static byte[] MakeElf32()
     {
         const int Base = 0x08048000;
         const int HeaderLength = 52 + 32;

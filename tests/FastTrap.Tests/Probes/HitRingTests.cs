@@ -30,13 +30,13 @@ public sealed class HitRingTests
         HitRing ring = new(4, 3);
         for (int i = 0; i < 10; i++)
         {
-            ref HitRecord record = ref ring.TryBegin(out Span<ulong> stack);
+            ref HitRecord record = ref ring.TryBegin(out long position, out Span<ulong> stack);
             Assert.That(stack.Length, Is.EqualTo(3));
             stack[0] = (ulong)i;
             stack[1] = (ulong)i + 1;
             record.Source = Source;
             record.StackCount = i % 3;
-            ring.End();
+            ring.End(position);
             Assert.That(ring.TryTake(out ProbeHit hit));
             Assert.That(hit.Stack.ToArray(), Is.EqualTo(new[] { (ulong)i, (ulong)i + 1 }.Take(i % 3)));
         }
@@ -81,6 +81,51 @@ public sealed class HitRingTests
     }
 
     [Test]
+    public async Task SeveralWritersAndOneReaderAgreeOnEveryHit()
+    {
+        const int Hits = 100_000;
+        const int Writers = 4;
+        HitRing ring = new(64, 0);
+        int[] put = new int[Writers];
+        Thread[] writers =
+        [
+            .. Enumerable.Range(0, Writers).Select(w => new Thread(() =>
+            {
+                for (int i = 0; i < Hits; i++)
+                {
+                    put[w] += TryPut(ring, (i * Writers) + w) ? 1 : 0;
+                    if (i % 1000 == 0)
+                    {
+                        Thread.Yield();
+                    }
+                }
+            })),
+        ];
+        Array.ForEach(writers, w => w.Start());
+        Task completion = Task.Run(() =>
+        {
+            Array.ForEach(writers, w => w.Join());
+            ring.Complete();
+        });
+        long[] last = [-1, -1, -1, -1];
+        int[] taken = new int[Writers];
+        while (await ring.WaitAsync(CancellationToken.None).AsTask().WaitAsync(TimeSpan.FromSeconds(30)))
+        {
+            while (ring.TryTake(out ProbeHit hit))
+            {
+                int writer = (int)(hit.TimestampNs % Writers);
+                Assert.That(hit.TimestampNs, Is.GreaterThan(last[writer]), "each writer's hits come in their order");
+                last[writer] = hit.TimestampNs;
+                taken[writer]++;
+            }
+        }
+
+        await completion;
+        Assert.That(taken, Is.EqualTo(put));
+        Assert.That(taken.Sum() + ring.Lost, Is.EqualTo(Hits * Writers));
+    }
+
+    [Test]
     public async Task CancelledReadersLoseNothing()
     {
         HitRing ring = new(64, 0);
@@ -116,7 +161,7 @@ public sealed class HitRingTests
 
     private static bool TryPut(HitRing ring, int number)
     {
-        ref HitRecord record = ref ring.TryBegin(out _);
+        ref HitRecord record = ref ring.TryBegin(out long position, out _);
         if (Unsafe.IsNullRef(ref record))
         {
             return false;
@@ -125,7 +170,7 @@ public sealed class HitRingTests
         record.Source = Source;
         record.TimestampNs = number;
         record.StackCount = 0;
-        ring.End();
+        ring.End(position);
         return true;
     }
 

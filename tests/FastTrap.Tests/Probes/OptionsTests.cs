@@ -50,7 +50,7 @@ public sealed class OptionsTests
         Assert.ThrowsAsync<ArgumentOutOfRangeException>(() => tracer.AttachAsync(-5));
         Assert.ThrowsAsync<ArgumentException>(() => tracer.CreateAsync(""));
         Assert.ThrowsAsync<ArgumentException>(() => tracer.CreateAsync("/bin/true", ["a\0b"]));
-        Assert.ThrowsAsync<OperationCanceledException>(() => tracer.AttachAsync(1, new CancellationToken(true)));
+        Assert.ThrowsAsync<OperationCanceledException>(() => tracer.AttachAsync(1, cancellationToken: new CancellationToken(true)));
         Assert.DoesNotThrowAsync(() => tracer.DisposeAsync().AsTask());
         Assert.ThrowsAsync<ObjectDisposedException>(() => tracer.AttachAsync(1));
     }

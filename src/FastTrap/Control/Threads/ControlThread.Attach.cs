@@ -10,11 +10,18 @@ internal sealed partial class ControlThread
         PtraceOptions.TraceSysGood | PtraceOptions.TraceClone | PtraceOptions.TraceFork | PtraceOptions.TraceVfork | PtraceOptions.TraceExec;
 
     /// <summary>Seizes all threads of a running process. None is stopped. On failure nothing is left attached once the thread has ended.</summary>
-    public ProcessHandle Attach(int processId)
+    /// <param name="processId">The process.</param>
+    /// <param name="observer">Who is told of its life, from the first report on.</param>
+    /// <param name="followsChildren">Whether its children are followed.</param>
+    public ProcessHandle Attach(int processId, IProcessObserver? observer = null, bool followsChildren = false)
     {
         RequireWakeSignal();
         Architecture architecture = AttachDiagnosis.Inspect(_platform, processId);
-        ProcessHandle process = new(_platform, this, processId, architecture, wasCreated: false);
+        ProcessHandle process = new(_platform, this, processId, architecture, wasCreated: false)
+        {
+            Observer = observer,
+            FollowsChildren = followsChildren,
+        };
         List<int> ids = [];
         bool found = true;
         while (found)
@@ -34,7 +41,7 @@ internal sealed partial class ControlThread
                     continue;
                 }
 
-                Errno error = _platform.Seize(id, Options);
+                Errno error = _platform.Seize(id, _options);
                 if (error == Errno.ESRCH)
                 {
                     continue;
@@ -68,7 +75,7 @@ internal sealed partial class ControlThread
             throw AttachDiagnosis.Ended(processId);
         }
 
-        Process = process;
+        Start(process);
         Log.Attached(_logger, processId, process.Tasks.Count);
         return process;
     }
@@ -94,10 +101,10 @@ internal sealed partial class ControlThread
     }
 
     /// <summary>Starts a program; it stands at its exec, or at its entry point, held.</summary>
-    public ProcessHandle Create(SpawnRequest request, CreateStop stopAt)
+    public ProcessHandle Create(SpawnRequest request, CreateStop stopAt, IProcessObserver? observer = null, bool followsChildren = false)
     {
         RequireWakeSignal();
-        Errno error = _platform.SpawnSeized(request, Options, out int processId);
+        Errno error = _platform.SpawnSeized(request, _options, out int processId);
         if (error != Errno.None)
         {
             throw AttachDiagnosis.CannotStart(request.Path, error);
@@ -106,7 +113,11 @@ internal sealed partial class ControlThread
         ProcessHandle process;
         try
         {
-            process = new ProcessHandle(_platform, this, processId, AttachDiagnosis.ReadArchitecture(_platform, processId), wasCreated: true);
+            process = new ProcessHandle(_platform, this, processId, AttachDiagnosis.ReadArchitecture(_platform, processId), wasCreated: true)
+            {
+                Observer = observer,
+                FollowsChildren = followsChildren,
+            };
         }
         catch (FastTrapException)
         {
@@ -120,39 +131,48 @@ internal sealed partial class ControlThread
             throw;
         }
 
-        TracedTask leader = new(processId, process) { State = TaskState.Stopped, IsHeld = true };
+        TracedTask leader = new(processId, process) { State = TaskState.Stopped };
         process.Tasks.Add(processId, leader);
-        Process = process;
+        Start(process);
+        HoldAtStart(leader);
         if (stopAt == CreateStop.Entry)
         {
-            RunToEntry(process, leader);
+            RunToEntry(process);
         }
 
         Log.Created(_logger, processId, request.Path);
         return process;
     }
 
-    private void RunToEntry(ProcessHandle process, TracedTask leader)
+    /// <summary>Holds a thread of a created process until the process is to run.</summary>
+    private static void HoldAtStart(TracedTask task)
+    {
+        task.Hold();
+        task.Process.HeldAtStart = task;
+    }
+
+    private void RunToEntry(ProcessHandle process)
     {
         bool reached = false;
         void Hold(TracedTask task)
         {
-            task.IsHeld = true;
+            HoldAtStart(task);
             reached = true;
         }
 
         BreakAtEntry(process, Hold);
 
         // A program may execute another one before it gets there (a constructor, a loader): then that one's entry is meant.
-        process.Executed = () => BreakAtEntry(process, Hold);
-        leader.IsHeld = false;
-        Resume(leader, 0);
+        process.ExecutedBeforeStart = () => BreakAtEntry(process, Hold);
+        ResumeHeld(process);
         while (!reached && !process.IsOver)
         {
-            Step(block: true);
+            // A constructor may wait for a child, and that for its release by the observer.
+            RunQueued();
+            Step(block: !HasWork);
         }
 
-        process.Executed = null;
+        process.ExecutedBeforeStart = null;
         if (!reached)
         {
             throw new FastTrapException(
@@ -190,13 +210,13 @@ internal sealed partial class ControlThread
         process.ControlBreakpoints.Add(auxv.Entry, new ControlBreakpoint(memory, auxv.Entry, original, onHit));
     }
 
-    /// <summary>Lets a held process go on.</summary>
-    public void ResumeHeld()
+    /// <summary>Lets a created process go on from where it was to stand; what others hold stays held. Does nothing the second time.</summary>
+    public void ResumeHeld(ProcessHandle process)
     {
-        foreach (TracedTask task in Process!.Tasks.Values.Where(t => t.IsHeld).ToArray())
+        if (process.HeldAtStart is { } task)
         {
-            task.IsHeld = false;
-            Resume(task, 0);
+            process.HeldAtStart = null;
+            Release(task);
         }
     }
 }

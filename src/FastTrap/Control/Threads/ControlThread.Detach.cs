@@ -4,65 +4,21 @@ using FastTrap.Native;
 
 namespace FastTrap.Control;
 
-/// <summary>Letting a process go.</summary>
+/// <summary>Taking the threads of a process out of its stops and our memory, and letting go of them.</summary>
 /// <remarks>
 /// Scheme. (1) The text is restored. (2) Reports that wait are taken: a thread that ran into a trap which has just gone restarts its instruction.
-/// (3) Threads asleep in a system call outside our memory need nothing: they are released, undisturbed, when this operating-system
-/// thread ends. (4) The others are interrupted, moved out of our memory and detached one by one. (5) Before the last of them goes it unmaps
-/// our memory; if all threads sleep, the first whose system call restarts unseen is asked.
+/// (3) Threads asleep in a system call outside our memory need nothing where the operating-system thread ends with this process: its end releases
+/// them, undisturbed. Where it goes on for other processes, they are interrupted, and their calls restarted as if nothing had been. (4) The others are
+/// interrupted, moved out of our memory and detached one by one. (5) Before the last of them goes it unmaps
+/// our memory; if all threads sleep, the first whose system call restarts unseen is asked. (6) Who did not stop in time, or waits for a vfork child and cannot,
+/// is let go with its next report, or with the end of the operating-system thread.
 /// </remarks>
 internal sealed partial class ControlThread
 {
-    private readonly Dictionary<int, int> _stoppedSignal = [];
-
-    /// <summary>Detaches from the process and ends the control thread.</summary>
-    public void DetachAndEnd()
-    {
-        ProcessHandle process = Process!;
-        try
-        {
-            if (!process.IsOver)
-            {
-                Detach(process);
-                process.Complete(new ProcessExit(ProcessExitKind.Detached, 0, 0));
-                Log.Detached(_logger, process.ProcessId);
-            }
-        }
-        finally
-        {
-            // Whatever failed, a logger for one: the kernel releases the rest when this thread ends.
-            _ending = true;
-        }
-    }
-
-    /// <summary>Ends the control thread of an attach that failed; the kernel releases what was seized, and what was created is killed.</summary>
-    public async Task AbandonAsync()
-    {
-        try
-        {
-            await InvokeAsync(AbandonProcess).ConfigureAwait(false);
-        }
-        catch (FastTrapException e) when (e.Error is FastTrapError.ProcessEnded or FastTrapError.Detached)
-        {
-            // It ended by itself, and this thread with it: the caller knows better why.
-        }
-
-        await WaitForEndAsync().ConfigureAwait(false);
-    }
-
-    private bool AbandonProcess()
-    {
-        if (Process is { WasCreated: true, IsOver: false } process)
-        {
-            _platform.Kill(process.ProcessId, Signal.SIGKILL);
-            PumpUntil(() => process.IsOver, _detachTimeout);
-        }
-
-        _ending = true;
-        return true;
-    }
-
-    private void Detach(ProcessHandle process)
+    /// <param name="process">The process, whose text is restored first.</param>
+    /// <param name="kind">Whether it is to stand afterwards.</param>
+    /// <param name="leavesSleepers">Whether the end of this thread follows, which releases who sleeps.</param>
+    private void Detach(ProcessHandle process, ReleaseKind kind, bool leavesSleepers)
     {
         ITrapHandler? handler = process.Handler;
         handler?.RestoreText();
@@ -72,30 +28,79 @@ internal sealed partial class ControlThread
         }
 
         process.ControlBreakpoints.Clear();
+        _stoppedSignal.Clear();
+        _detaching = process;
+        try
+        {
+            bool all = StopAll(process, handler, leavesSleepers);
+            foreach (int id in _stoppedSignal.Keys.ToArray())
+            {
+                if (process.Tasks.TryGetValue(id, out TracedTask? task))
+                {
+                    MoveOutOfLine(process, handler, task);
+                }
+            }
+
+            if (handler is not null)
+            {
+                CleanUp(process, handler, mayUnmap: all);
+            }
+
+            if (kind == ReleaseKind.LeaveStopped && !process.IsOver && _platform.Kill(process.ProcessId, Signal.SIGSTOP) is var error and not Errno.None)
+            {
+                // All its threads stand, so none does anything before it finds the signal.
+                Log.NotLeftStopped(_logger, process.ProcessId, (int)error);
+            }
+        }
+        finally
+        {
+            // Whatever failed, nobody is left standing.
+            foreach ((int id, int signal) in _stoppedSignal)
+            {
+                _tasks.Remove(id);
+                if (process.Tasks.Remove(id))
+                {
+                    _platform.Detach(id, signal);
+                }
+            }
+
+            _stoppedSignal.Clear();
+            _detaching = null;
+        }
+
+        handler?.OnAddressSpaceGone();
+    }
+
+    /// <summary>Stops whoever has to be stopped; false if somebody did not in time.</summary>
+    private bool StopAll(ProcessHandle process, ITrapHandler? handler, bool leavesSleepers)
+    {
         long start = Stopwatch.GetTimestamp();
-        _detaching = true;
 
         // Held and listening threads are stopped already.
         foreach (TracedTask task in process.Tasks.Values)
         {
-            if (task.State == TaskState.Stopped && !_stoppedSignal.ContainsKey(task.ThreadId))
+            if (task.State == TaskState.Stopped)
             {
-                _stoppedSignal[task.ThreadId] = 0;
+                _stoppedSignal.TryAdd(task.ThreadId, 0);
             }
         }
 
-        PumpPendingReports();
+        PumpPendingReports(process);
         foreach (TracedTask task in process.Tasks.Values.ToArray())
         {
             // A thread stopped by job control may stand in our memory; it is stopped the same way after the detach.
-            if (task.State == TaskState.Listening ? handler?.MappedAreas.Count > 0 : task.State == TaskState.Running && !IsAsleepOutsideOurMemory(process, task))
+            bool isToStop = task.State == TaskState.Listening
+                ? handler?.MappedAreas.Count > 0 || !leavesSleepers
+                : task.State == TaskState.Running && !IsLeftAlone(process, task, leavesSleepers);
+            if (isToStop)
             {
                 Interrupt(task);
             }
         }
 
         bool all = PumpUntil(
-            () => !process.Tasks.Values.Any(t => t.State != TaskState.Stopped && t.InterruptPending) && !IsAnybodyAwaited(), _detachTimeout - Stopwatch.GetElapsedTime(start));
+            () => !process.Tasks.Values.Any(t => t.State != TaskState.Stopped && t.InterruptPending) && !IsAnybodyAwaited(process),
+            _detachTimeout - Stopwatch.GetElapsedTime(start));
         if (!all)
         {
             Log.DetachIncomplete(_logger, process.ProcessId, process.Tasks.Values.Count(t => t.InterruptPending));
@@ -106,29 +111,7 @@ internal sealed partial class ControlThread
             TakePendingTraps(process);
         }
 
-        foreach (int id in _stoppedSignal.Keys.ToArray())
-        {
-            if (process.Tasks.TryGetValue(id, out TracedTask? task) && handler is not null)
-            {
-                MoveOutOfLine(process, handler, task);
-            }
-        }
-
-        if (handler is not null)
-        {
-            CleanUp(process, handler, mayUnmap: all);
-        }
-
-        foreach ((int id, int signal) in _stoppedSignal)
-        {
-            if (process.Tasks.Remove(id))
-            {
-                _platform.Detach(id, signal);
-            }
-        }
-
-        _stoppedSignal.Clear();
-        handler?.OnAddressSpaceGone();
+        return all;
     }
 
     /// <summary>
@@ -155,12 +138,26 @@ internal sealed partial class ControlThread
         PumpUntil(() => continued.TrueForAll(t => t.State != TaskState.Running || !process.Tasks.ContainsKey(t.ThreadId)), _detachTimeout);
     }
 
-    private void PumpPendingReports()
+    /// <summary>Takes the reports of one process. Of others there may be reports without end, so where there are others each thread is asked by name.</summary>
+    private void PumpPendingReports(ProcessHandle process)
     {
-        int id;
-        while ((id = _platform.Wait(-1, block: false, out WaitStatus status)) > 0)
+        if (_tasks.Count == process.Tasks.Count)
         {
-            OnReport(id, status);
+            int id;
+            while ((id = _platform.Wait(-1, block: false, out WaitStatus status)) > 0)
+            {
+                OnReport(id, status);
+            }
+
+            return;
+        }
+
+        foreach (int id in process.Tasks.Where(t => t.Value.State != TaskState.Stopped).Select(t => t.Key).ToArray())
+        {
+            if (_platform.Wait(id, block: false, out WaitStatus status) == id)
+            {
+                OnReport(id, status);
+            }
         }
     }
 
@@ -172,12 +169,14 @@ internal sealed partial class ControlThread
         }
     }
 
-    /// <summary>Whether a child was announced that is ours and has not been seen: it may have our traps.</summary>
-    private bool IsAnybodyAwaited()
-    {
-        _awaited.RemoveWhere(id => !IsOurs(id));
-        return _awaited.Count != 0;
-    }
+    /// <summary>Who sleeps, if sleepers are left to the end of this thread; and who waits for a vfork child, for it cannot stop.</summary>
+    private bool IsLeftAlone(ProcessHandle process, TracedTask task, bool leavesSleepers) => leavesSleepers
+        ? IsAsleepOutsideOurMemory(process, task)
+        : IsWaitingForVisitor(process, task);
+
+    private bool IsWaitingForVisitor(ProcessHandle process, TracedTask task) =>
+        task.IsAtVfork && ProcSystemCall.TryRead(_platform, process.ProcessId, task.ThreadId, out ProcSystemCall call, out _)
+        && !call.IsRunning && IsFork(process.Architecture, call.Number);
 
     private bool IsAsleepOutsideOurMemory(ProcessHandle process, TracedTask task) =>
         ProcSystemCall.TryRead(_platform, process.ProcessId, task.ThreadId, out ProcSystemCall call, out _)
@@ -185,7 +184,7 @@ internal sealed partial class ControlThread
         && process.Handler?.IsOutOfLine(call.ProgramCounter) != true;
 
     /// <summary>A stopped thread's registers are put to where they would be without us, and what we hold of it is given back.</summary>
-    private void MoveOutOfLine(ProcessHandle process, ITrapHandler handler, TracedTask task)
+    private void MoveOutOfLine(ProcessHandle process, ITrapHandler? handler, TracedTask task)
     {
         _registers = new RegisterSet(process.Architecture);
         if (_platform.GetRegisters(task.ThreadId, ref _registers) != Errno.None)
@@ -194,12 +193,12 @@ internal sealed partial class ControlThread
         }
 
         ulong trapAddress = process.Architecture == Architecture.X64 ? _registers.ProgramCounter - 1 : _registers.ProgramCounter;
-        if (task.HasUnansweredTrap && handler.WasTrap(trapAddress))
+        if (handler is not null && task.HasUnansweredTrap && handler.WasTrap(trapAddress))
         {
             _registers.ProgramCounter = trapAddress;
             _platform.SetRegisters(task.ThreadId, _registers);
         }
-        else if (handler.IsOutOfLine(_registers.ProgramCounter))
+        else if (handler?.IsOutOfLine(_registers.ProgramCounter) == true)
         {
             handler.LeaveOutOfLine(task, ref _registers);
             _platform.SetRegisters(task.ThreadId, _registers);
@@ -210,6 +209,11 @@ internal sealed partial class ControlThread
             _platform.SetSignalMask(task.ThreadId, task.HeldMask);
             RemoteMap.SendAgain(process, task, task.HeldSignal);
             task.HeldSignal = default;
+        }
+
+        if (task.WasInterrupted && _stoppedSignal.TryGetValue(task.ThreadId, out int signal) && signal == 0)
+        {
+            RestartIfOnlyWeInterrupted(process, task);
         }
     }
 
@@ -247,117 +251,6 @@ internal sealed partial class ControlThread
                 Log.AreasLeft(_logger, process.ProcessId, handler.MappedAreas.Count);
                 return;
             }
-        }
-    }
-
-    /// <summary>A stopped thread that can make system calls for us; one is stopped if none is, the one that notices least.</summary>
-    private TracedTask? FindWorker(ProcessHandle process)
-    {
-        TracedTask? worker = process.Tasks.Values.FirstOrDefault(t => !t.IsVisitor && !t.IsAtVfork && t.State == TaskState.Stopped);
-        if (worker is not null)
-        {
-            if (_stoppedSignal.TryGetValue(worker.ThreadId, out int signal) && signal != 0)
-            {
-                // It cannot be injected where a remote call leaves the thread.
-                SendAgain(worker, signal);
-                _stoppedSignal[worker.ThreadId] = 0;
-            }
-
-            return worker;
-        }
-
-        worker = process.Tasks.Values
-            .Where(t => !t.IsVisitor && t.State == TaskState.Running)
-            .OrderBy(t => InterruptCost(process, t))
-            .FirstOrDefault();
-        if (worker is null)
-        {
-            return null;
-        }
-
-        // What stops meanwhile stays stopped, and is resumed by whoever asked.
-        bool isHeld = worker.IsHeld;
-        worker.IsHeld = true;
-        Interrupt(worker);
-        bool isStopped = PumpUntil(() => worker.State == TaskState.Stopped || !process.Tasks.ContainsKey(worker.ThreadId), TimeSpan.FromSeconds(1));
-        worker.IsHeld = isHeld;
-        if (!isStopped || !process.Tasks.ContainsKey(worker.ThreadId))
-        {
-            return null;
-        }
-
-        if (_stoppedSignal.TryGetValue(worker.ThreadId, out int pending) && pending != 0)
-        {
-            SendAgain(worker, pending);
-            _stoppedSignal[worker.ThreadId] = 0;
-        }
-
-        RestartIfOnlyWeInterrupted(process, worker);
-        return worker;
-    }
-
-    /// <summary>To be called before the first trap is written: learns what traps may destroy.</summary>
-    public void PrepareForTraps()
-    {
-        ProcessHandle process = Process!;
-        if (process.TrapDisposition is not null || process.IsOver || !TrapDisposition.IsNeeded(_platform, process.ProcessId))
-        {
-            return;
-        }
-
-        TrapDisposition disposition = new();
-        process.TrapDisposition = disposition;
-        Errno error = Errno.ESRCH;
-        if (FindWorker(process) is { } worker)
-        {
-            // An exec may have come in between: then this is the disposition of a program that is no more.
-            error = process.TrapDisposition == disposition ? disposition.Learn(process, worker) : Errno.None;
-            Resume(worker, 0);
-        }
-
-        if (error != Errno.None)
-        {
-            Log.DispositionNotLearned(_logger, process.ProcessId, (int)error);
-        }
-    }
-
-    /// <summary>System calls which make a child that the kernel attaches to us: clone, fork, vfork, clone3.</summary>
-    private static bool IsFork(Architecture architecture, long number) =>
-        architecture == Architecture.X64 ? number is 56 or 57 or 58 or 435 : number is 220 or 435;
-
-    /// <summary>System calls which an interruption ends with EINTR although no signal came (signal(7)); the number by architecture.</summary>
-    private static bool IsEndedByInterruption(Architecture architecture, long number) => architecture == Architecture.X64
-        ? number is 65 or 220 or 128 or 208 or 232 or 281 or 441 or 247 or 333
-        : number is 193 or 192 or 137 or 4 or 22 or 441 or 292;
-
-    private int InterruptCost(ProcessHandle process, TracedTask task)
-    {
-        if (!ProcSystemCall.TryRead(_platform, process.ProcessId, task.ThreadId, out ProcSystemCall call, out _) || call.IsRunning || call.Number < 0)
-        {
-            return 0;
-        }
-
-        return IsEndedByInterruption(process.Architecture, call.Number) ? 2 : 1;
-    }
-
-    /// <summary>A thread whose epoll_wait or the like was ended by us alone goes back to before the call.</summary>
-    private void RestartIfOnlyWeInterrupted(ProcessHandle process, TracedTask task)
-    {
-        _registers = new RegisterSet(process.Architecture);
-        if (process.Architecture != Architecture.X64 || _platform.GetRegisters(task.ThreadId, ref _registers) != Errno.None)
-        {
-            return;
-        }
-
-        long number = (long)_registers[X64Register.OrigRax];
-        bool noSignal = ProcStatus.TryRead(_platform, task.ThreadId, out ProcStatus? status, out _)
-            && ((status!.SigPnd | status.ShdPnd) & ~status.SigBlk) == 0;
-        if (noSignal && number >= 0 && (long)_registers[X64Register.Rax] == -(long)Errno.EINTR && IsEndedByInterruption(process.Architecture, number))
-        {
-            _registers[X64Register.Rax] = (ulong)number;
-            _registers[X64Register.OrigRax] = ulong.MaxValue;
-            _registers.ProgramCounter -= 2;
-            _platform.SetRegisters(task.ThreadId, _registers);
         }
     }
 }

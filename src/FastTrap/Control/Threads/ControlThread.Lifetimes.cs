@@ -1,138 +1,67 @@
-using System.Diagnostics;
-using System.Runtime.InteropServices;
 using FastTrap.Native;
 
 namespace FastTrap.Control;
 
-/// <summary>How threads and processes come and go: clone, fork, vfork, exec, exit.</summary>
+/// <summary>How threads and processes execute and end.</summary>
 internal sealed partial class ControlThread
 {
-    /// <summary>New tasks whose parent's event has come and whose own first stop has not; and the other way round.</summary>
-    private readonly HashSet<int> _awaited = [];
-    private readonly HashSet<int> _early = [];
-
-    /// <summary>
-    /// A thread we have not seen: a new thread of the target, or a process it forked. The kernel attached it for us; its own first stop may come
-    /// before its parent's event, so it is told by what it is, not by the event. Returns null when it was let go.
-    /// </summary>
-    private TracedTask? Adopt(ProcessHandle process, int id)
-    {
-        if (!_awaited.Remove(id))
-        {
-            _early.Add(id);
-        }
-
-        // Asked without a file: a tracer that has run out of descriptors must not leave a new thread standing.
-        bool isThread = _platform.SignalThread(process.ProcessId, id, 0) is Errno.None or Errno.EPERM;
-        if (!isThread && !(_platform.SharesAddressSpace(id, AnyTask(process)) ?? process.Handler?.SharesMemory(id) ?? false))
-        {
-            ReleaseForkChild(process, id);
-            return null;
-        }
-
-        TracedTask task = new(id, process)
-        {
-            IsVisitor = !isThread,
-            KnownMask = _platform.GetSignalMask(id, out ulong mask) == Errno.None ? mask : 0,
-        };
-        process.Tasks.Add(id, task);
-        return task;
-    }
-
-    /// <summary>Notes whom a fork, vfork or clone event announces: a detach must not overlook a child that has our traps.</summary>
-    private void Expect(TracedTask parent)
-    {
-        if (_platform.GetEventMessage(parent.ThreadId, out ulong message) == Errno.None && !_early.Remove((int)message))
-        {
-            _awaited.Add((int)message);
-        }
-    }
-
-    /// <summary>A thread that has the address space: a leader which has left its threads behind has none.</summary>
-    private static int AnyTask(ProcessHandle process)
-    {
-        foreach ((int id, TracedTask task) in process.Tasks)
-        {
-            if (!task.IsVisitor && id != process.ProcessId)
-            {
-                return id;
-            }
-        }
-
-        return process.ProcessId;
-    }
-
-    /// <summary>A fork child has its own copy of our traps: it gets clean text and goes.</summary>
-    private void ReleaseForkChild(ProcessHandle process, int id)
-    {
-        _registers = new RegisterSet(process.Architecture);
-        if (process.Handler is not null && _platform.GetRegisters(id, ref _registers) == Errno.None)
-        {
-            process.Handler.CleanForkChild(id, ref _registers, out bool modified);
-            if (modified)
-            {
-                _platform.SetRegisters(id, _registers);
-            }
-        }
-
-        _platform.Detach(id, 0);
-    }
-
     private void OnTaskEnded(ProcessHandle process, TracedTask task, WaitStatus status)
     {
-        process.Tasks.Remove(task.ThreadId);
-        _stoppedSignal.Remove(task.ThreadId);
-        if (task.ThreadId != process.ProcessId)
+        if (task.ThreadId == process.ProcessId)
         {
-            if (process.Tasks.Count == 0 && !process.IsOver)
-            {
-                OnNothingTraced();
-            }
-
-            return;
+            ClaimFor(process);
         }
 
-        // The leader is reported last, and for the whole process.
-        process.Handler?.OnAddressSpaceGone();
-        process.Complete(status.Exited
-            ? new ProcessExit(ProcessExitKind.Exited, status.ExitCode, 0)
-            : new ProcessExit(ProcessExitKind.Killed, 0, status.TerminatingSignal));
-        Log.ProcessEnded(_logger, process.ProcessId, status.Value);
-    }
-
-    /// <summary>The kernel says that we trace nobody, though we did not see the end.</summary>
-    private void OnNothingTraced()
-    {
-        ProcessHandle process = Process!;
-        process.Tasks.Clear();
-        if (!process.IsOver)
+        Remove(task);
+        if (task.ThreadId == process.ProcessId)
         {
-            process.Handler?.OnAddressSpaceGone();
-            process.Complete(new ProcessExit(ProcessExitKind.Lost, 0, 0));
-            Log.ProcessLost(_logger, process.ProcessId);
+            // The leader is reported last, and for the whole process.
+            Log.ProcessEnded(_logger, process.ProcessId, status.Value);
+            ForgetImage(process);
+            Complete(process, status.Exited
+                ? new ProcessExit(ProcessExitKind.Exited, status.ExitCode, 0)
+                : new ProcessExit(ProcessExitKind.Killed, 0, status.TerminatingSignal));
+        }
+        else if (process.Tasks.Count == 0 && !process.IsOver)
+        {
+            OnLost(process);
+        }
+
+        if (process.Tasks.Count == 0)
+        {
+            OnGone(process);
         }
     }
 
-    private void OnExec(ProcessHandle process, TracedTask task)
+    /// <summary>Ends a process, once, and tells of it.</summary>
+    private void Complete(ProcessHandle process, ProcessExit exit)
     {
-        if (task.IsVisitor)
+        if (process.TryComplete(exit))
         {
-            // A vfork child that goes its own way: nothing of ours is in its new program.
-            process.Tasks.Remove(task.ThreadId);
-            _platform.Detach(task.ThreadId, 0);
-            return;
+            Notify(process, null, observer => observer.OnEnded(process, exit));
         }
+    }
 
-        foreach (int id in process.Tasks.Keys.Where(id => id != process.ProcessId).ToArray())
+    /// <summary>Nobody of it is left.</summary>
+    private void OnGone(ProcessHandle process)
+    {
+        ForgetImage(process);
+        _processes.Remove(process);
+    }
+
+    /// <summary>The process has left its memory. If visitors live on in it, they must get past the traps.</summary>
+    private static void ForgetImage(ProcessHandle process)
+    {
+        if (process.Handler is { } handler)
         {
-            if (!process.Tasks[id].IsVisitor)
+            if (process.Tasks.Values.Any(t => t.IsVisitor))
             {
-                process.Tasks.Remove(id);
+                handler.RestoreText();
             }
+
+            handler.OnAddressSpaceGone();
         }
 
-        process.Handler?.OnAddressSpaceGone();
-        process.Handler = null;
         foreach (ControlBreakpoint breakpoint in process.ControlBreakpoints.Values)
         {
             breakpoint.Dispose();
@@ -141,23 +70,179 @@ internal sealed partial class ControlThread
         process.ControlBreakpoints.Clear();
         process.SystemCallAddress = 0;
         process.TrapDisposition = null;
-        if (!process.Tasks.TryGetValue(process.ProcessId, out TracedTask? leader))
+    }
+
+    private void OnLost(ProcessHandle process)
+    {
+        ForgetImage(process);
+        Log.ProcessLost(_logger, process.ProcessId);
+        Complete(process, new ProcessExit(ProcessExitKind.Lost, 0, 0));
+    }
+
+    /// <summary>The kernel says that we trace nobody, though we did not see the ends.</summary>
+    private void OnNothingTraced()
+    {
+        _tasks.Clear();
+        _unclaimed.Clear();
+        _awaited.Clear();
+        foreach (ProcessHandle process in _processes.ToArray())
         {
-            leader = new TracedTask(process.ProcessId, process);
-            process.Tasks.Add(process.ProcessId, leader);
+            process.Tasks.Clear();
+            if (!process.IsOver)
+            {
+                OnLost(process);
+            }
+
+            OnGone(process);
+        }
+    }
+
+    private void OnExec(ProcessHandle process, TracedTask task)
+    {
+        if (task.IsVisitor)
+        {
+            OnVisitorExecuted(process, task);
+            return;
         }
 
-        leader.State = TaskState.Stopped;
-        leader.HandlerState = null;
-        if (leader.HeldSignal.si_signo != 0)
+        ClaimFor(process);
+        foreach (TracedTask other in process.Tasks.Values.Where(t => !t.IsVisitor).ToArray())
+        {
+            Remove(other);
+        }
+
+        ForgetImage(process);
+        process.Handler = null;
+
+        // A thread that was held, or hit something, is not this one.
+        TracedTask leader = new(process.ProcessId, process) { State = TaskState.Stopped, LastRound = _round, KnownMask = ReadMask(process.ProcessId) };
+        Add(leader);
+        OnNewProgram(process, task, leader);
+    }
+
+    /// <summary>The leader stands at the exec; it, or who had its id before, was <paramref name="old"/>.</summary>
+    private void OnNewProgram(ProcessHandle process, TracedTask old, TracedTask leader)
+    {
+        if (old.HeldSignal.si_signo != 0)
         {
             // Signals that wait, and the mask, outlive an exec.
-            _platform.SetSignalMask(leader.ThreadId, leader.HeldMask);
-            RemoteMap.SendAgain(process, leader, leader.HeldSignal);
-            leader.HeldSignal = default;
+            leader.KnownMask = old.HeldMask;
+            _platform.SetSignalMask(leader.ThreadId, old.HeldMask);
+            RemoteMap.SendAgain(process, leader, old.HeldSignal);
         }
 
-        process.Executed?.Invoke();
+        if (!IsObservable(process, out string reason))
+        {
+            LoseControl(process, leader, reason);
+            return;
+        }
+
+        if (process.ExecutedBeforeStart is { } executed)
+        {
+            executed();
+        }
+        else
+        {
+            Notify(process, leader, observer => observer.OnExecuted(process));
+        }
+
         Resume(leader, 0);
+    }
+
+    /// <summary>A vfork child that goes its own way: nothing of ours is in its new program.</summary>
+    private void OnVisitorExecuted(ProcessHandle process, TracedTask task)
+    {
+        Remove(task);
+        if (IsFollowed(process))
+        {
+            TracedTask leader = Announce(process, task.ThreadId, ReadMask(task.ThreadId));
+            OnNewProgram(leader.Process, task, leader);
+        }
+        else
+        {
+            _platform.Detach(task.ThreadId, 0);
+        }
+
+        if (process.IsOver && process.Tasks.Count == 0)
+        {
+            OnGone(process);
+        }
+    }
+
+    /// <summary>Whether the program that was executed is one we can read, of the architecture the process had.</summary>
+    private bool IsObservable(ProcessHandle process, out string reason)
+    {
+        reason = "";
+        _registers = new RegisterSet(process.Architecture);
+        if (_platform.GetRegisters(process.ProcessId, ref _registers) == Errno.EINVAL)
+        {
+            reason = "it is a 32-bit program";
+            return false;
+        }
+
+        try
+        {
+            if (AttachDiagnosis.ReadArchitecture(_platform, process.ProcessId) == process.Architecture)
+            {
+                return true;
+            }
+
+            reason = "it is a program of another architecture";
+            return false;
+        }
+        catch (FastTrapException e) when (e.Error is FastTrapError.UnsupportedArchitecture or FastTrapError.PermissionDenied or FastTrapError.InvalidFile)
+        {
+            reason = e.Message;
+            return false;
+        }
+        catch (FastTrapException)
+        {
+            // Killed meanwhile, which is reported next, or this tracer has no descriptor left: the kernel has answered for the registers.
+            return true;
+        }
+    }
+
+    /// <summary>Ends the control of a process which executed what we cannot handle: it runs on by itself.</summary>
+    private void LoseControl(ProcessHandle process, TracedTask leader, string reason)
+    {
+        Log.Unobservable(_logger, process.ProcessId, reason);
+        Remove(leader);
+        _platform.Detach(leader.ThreadId, 0);
+        Complete(process, new ProcessExit(ProcessExitKind.Unobservable, 0, 0));
+        if (process.Tasks.Count == 0)
+        {
+            OnGone(process);
+        }
+    }
+
+    /// <summary>
+    /// Tells the observer, whose exceptions are its own affair; false if there is none or it failed. A thread that stands does so until this returns, whatever
+    /// the observer does with its own hold.
+    /// </summary>
+    private bool Notify(ProcessHandle process, TracedTask? standing, Action<IProcessObserver> tell)
+    {
+        if (process.Observer is not { } observer)
+        {
+            return false;
+        }
+
+        standing?.Hold();
+        try
+        {
+            tell(observer);
+            return true;
+        }
+        catch (Exception e)
+        {
+            Log.ObserverFailed(_logger, e, process.ProcessId);
+            return false;
+        }
+        finally
+        {
+            if (standing is not null)
+            {
+                standing.Holds--;
+            }
+        }
     }
 }

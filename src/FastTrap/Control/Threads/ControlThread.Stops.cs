@@ -9,46 +9,64 @@ internal sealed partial class ControlThread
 {
     private RegisterSet _registers;
     private RegisterSet _registersAtStop;
-    private bool _detaching;
+
+    /// <summary>The process which is being detached: whoever of it stops, stays stopped.</summary>
+    private ProcessHandle? _detaching;
+
+    /// <summary>Its threads which stand, with the signals they are to get when they go.</summary>
+    private readonly Dictionary<int, int> _stoppedSignal = [];
 
     private void OnReport(int id, WaitStatus status)
     {
         _lastReport = Stopwatch.GetTimestamp();
-        ProcessHandle process = Process!;
-        if (!process.Tasks.TryGetValue(id, out TracedTask? task))
+        if (!_tasks.TryGetValue(id, out TracedTask? task))
         {
             if (!status.Stopped)
             {
-                // Born and killed before its first stop.
+                // Born and killed before its first stop, or a thread that an exec has ended.
                 _awaited.Remove(id);
+                _unclaimed.Remove(id);
                 return;
             }
 
-            if ((task = Adopt(process, id)) is null)
+            if ((task = Identify(id, status)) is null)
             {
                 return;
             }
         }
 
-        task.LastRound = _round;
-        if (!status.Stopped)
+        if (status.Stopped)
         {
-            OnTaskEnded(process, task, status);
+            OnStop(task, status);
+        }
+        else
+        {
+            OnTaskEnded(task.Process, task, status);
+        }
+    }
+
+    private void OnStop(TracedTask task, WaitStatus status)
+    {
+        task.LastRound = _round;
+        task.State = TaskState.Stopped;
+        task.IsAtVfork = status.Event == PtraceEvent.Vfork;
+        task.WasInterrupted = task.InterruptPending && status.Event == PtraceEvent.Stop && status.StopSignal == Signal.SIGTRAP;
+        if (task.Process.IsReleased)
+        {
+            OnStopAfterRelease(task, status);
             return;
         }
 
-        task.State = TaskState.Stopped;
-        task.IsAtVfork = status.Event == PtraceEvent.Vfork;
         switch (status.Event)
         {
             case PtraceEvent.None:
-                OnSignalStop(process, task, status.StopSignal);
+                OnSignalStop(task.Process, task, status.StopSignal);
                 break;
             case PtraceEvent.Stop:
                 OnEventStop(task, status.StopSignal);
                 break;
             case PtraceEvent.Exec:
-                OnExec(process, task);
+                OnExec(task.Process, task);
                 break;
             default:
                 Expect(task);
@@ -60,20 +78,14 @@ internal sealed partial class ControlThread
     private void OnEventStop(TracedTask task, int signal)
     {
         task.InterruptPending = false;
-        if (_detaching)
+        if (_detaching == task.Process)
         {
             _stoppedSignal.TryAdd(task.ThreadId, 0);
             return;
         }
 
-        if (signal is Signal.SIGSTOP or Signal.SIGTSTP or Signal.SIGTTIN or Signal.SIGTTOU)
-        {
-            // Stopped by job control: it stays stopped, and we hear of its going on.
-            task.State = TaskState.Listening;
-            _platform.Listen(task.ThreadId);
-            return;
-        }
-
+        // Stopped by job control: it stays stopped, and we hear of its going on.
+        task.IsJobControlStopped = signal is Signal.SIGSTOP or Signal.SIGTSTP or Signal.SIGTTIN or Signal.SIGTTOU;
         Resume(task, 0);
     }
 
@@ -198,7 +210,11 @@ internal sealed partial class ControlThread
             RemoveControlBreakpoint(process, breakpoint);
             _registers.ProgramCounter = trapAddress;
             _platform.SetRegisters(task.ThreadId, _registers);
+
+            // Whoever holds it and releases it in there does not resume it: it is resumed here.
+            task.Hold();
             breakpoint.OnHit(task);
+            task.Holds--;
             Resume(task, 0);
             return;
         }
@@ -281,7 +297,7 @@ internal sealed partial class ControlThread
     /// <summary>Lets a stopped thread go on, unless it is held or being detached. ESRCH means that it died meanwhile; its end is reported.</summary>
     private void Resume(TracedTask task, int signal)
     {
-        if (_detaching)
+        if (_detaching == task.Process)
         {
             task.HasUnansweredTrap = false;
             _stoppedSignal[task.ThreadId] = signal;
@@ -312,5 +328,19 @@ internal sealed partial class ControlThread
         task.State = TaskState.Running;
         task.HasUnansweredTrap = false;
         _platform.Continue(task.ThreadId, signal);
+    }
+
+    /// <summary>Takes back one <see cref="TracedTask.Hold"/>; the last lets the thread go on. Control thread only. Nothing happens to one that is gone.</summary>
+    public void Release(TracedTask task)
+    {
+        if (task.Holds == 0 || --task.Holds != 0 || task.State != TaskState.Stopped)
+        {
+            return;
+        }
+
+        if (_tasks.TryGetValue(task.ThreadId, out TracedTask? current) && current == task)
+        {
+            Resume(task, 0);
+        }
     }
 }

@@ -2,7 +2,7 @@ using FastTrap.Native;
 
 namespace FastTrap.Control;
 
-/// <summary>Gives each thread of the target its turn.</summary>
+/// <summary>Gives each thread of the targets its turn.</summary>
 /// <remarks>
 /// The kernel looks for a report in the order of its own list, where the thread that was attached last comes first. A few threads which hit probes without end
 /// would be answered for ever, and those behind them never. So after some reports the threads that had none are asked by name.
@@ -22,15 +22,14 @@ internal sealed partial class ControlThread
     /// <summary>To be called after each report that was handled.</summary>
     private void TakeTurns()
     {
-        ProcessHandle process = Process!;
-        if (_takesTurns || ++_reportsInRound < LeastReports + (ReportsPerTask * process.Tasks.Count))
+        if (_takesTurns || ++_reportsInRound < LeastReports + (ReportsPerTask * _tasks.Count))
         {
             return;
         }
 
         _takesTurns = true;
         _reportsInRound = 0;
-        foreach ((int id, TracedTask task) in process.Tasks)
+        foreach ((int id, TracedTask task) in _tasks)
         {
             if (task.LastRound != _round && task.State != TaskState.Stopped)
             {

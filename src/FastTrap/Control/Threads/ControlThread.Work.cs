@@ -1,13 +1,47 @@
 namespace FastTrap.Control;
 
 /// <summary>The queue of work of a control thread.</summary>
+/// <remarks>
+/// Posted work comes in one queue, and is sorted into one list for each process. The processes that have work take turns: of each, in the order in which
+/// it was posted, calls up to the next slice, then one slice.
+/// </remarks>
 internal sealed partial class ControlThread
 {
-    private readonly Queue<SlicedWork> _slices = new();
+    private readonly Dictionary<ProcessHandle, WorkList> _works = [];
+    private readonly WorkList _starts = new(null);
+    private readonly Queue<WorkList> _busy = new();
 
-    private abstract class Work
+    private bool HasWork => _busy.Count != 0;
+
+    /// <summary>The work of one process; of none, for what starts one.</summary>
+    private sealed class WorkList(ProcessHandle? process)
+    {
+        public ProcessHandle? Process { get; } = process;
+
+        public Queue<Work> Pending { get; } = new();
+
+        /// <summary>The work which has begun and has more slices: what was posted later waits, so that enabling and disabling stay in order.</summary>
+        public SlicedWork? Begun { get; set; }
+
+        /// <summary>Whether it waits for its turn, or has it.</summary>
+        public bool IsBusy { get; set; }
+
+        public void Refuse(FastTrapException reason)
+        {
+            Begun?.Refuse(reason);
+            Begun = null;
+            while (Pending.TryDequeue(out Work? work))
+            {
+                work.Refuse(reason);
+            }
+        }
+    }
+
+    private abstract class Work(ProcessHandle? process)
     {
         private volatile bool _isTaken;
+
+        public ProcessHandle? Process { get; } = process;
 
         public bool IsTaken => _isTaken;
 
@@ -16,12 +50,15 @@ internal sealed partial class ControlThread
         public abstract void Refuse(FastTrapException reason);
     }
 
-    private abstract class CallWork : Work
+    private abstract class CallWork(ProcessHandle? process) : Work(process)
     {
+        /// <summary>It ends a process, and has to be done also when that is over but visitors of it are left.</summary>
+        public bool IsRelease { get; init; }
+
         public abstract void Run();
     }
 
-    private sealed class CallWork<T>(Func<T> work) : CallWork
+    private sealed class CallWork<T>(ProcessHandle? process, Func<T> work) : CallWork(process)
     {
         private readonly TaskCompletionSource<T> _done = new(TaskCreationOptions.RunContinuationsAsynchronously);
 
@@ -42,7 +79,7 @@ internal sealed partial class ControlThread
         public override void Refuse(FastTrapException reason) => _done.TrySetException(reason);
     }
 
-    private sealed class SlicedWork(IEnumerator<bool> slices) : Work
+    private sealed class SlicedWork(ProcessHandle process, IEnumerator<bool> slices) : Work(process)
     {
         private readonly TaskCompletionSource _done = new(TaskCreationOptions.RunContinuationsAsynchronously);
 
@@ -78,64 +115,106 @@ internal sealed partial class ControlThread
 
     private void RunQueued()
     {
-        if (_slices.Count != 0 || !_queue.IsEmpty)
+        SortQueued();
+        if (_busy.Count == 0)
         {
-            StopFollowing();
+            return;
         }
 
-        // Sliced work keeps its place: what was posted later waits, so that enabling and disabling stay in order.
-        if (_slices.Count > 0)
+        StopFollowing();
+        for (int turns = _busy.Count; turns > 0 && !_ending && _busy.TryDequeue(out WorkList? list); turns--)
         {
-            if (_slices.Peek().RunOne())
+            if (RunTurn(list))
             {
-                return;
+                _busy.Enqueue(list);
+                continue;
             }
 
-            _slices.Dequeue();
-        }
-
-        while (_slices.Count == 0 && _queue.TryDequeue(out Work? work))
-        {
-            work.Take();
-            if (work is CallWork call)
+            list.IsBusy = false;
+            if (list.Process is { IsOver: true } process)
             {
-                call.Run();
-                if (_ending)
-                {
-                    return;
-                }
-            }
-            else
-            {
-                SlicedWork sliced = (SlicedWork)work;
-                if (sliced.RunOne())
-                {
-                    _slices.Enqueue(sliced);
-                    return;
-                }
+                _works.Remove(process);
             }
         }
     }
 
+    private void SortQueued()
+    {
+        while (_queue.TryDequeue(out Work? work))
+        {
+            work.Take();
+            WorkList? list = _starts;
+            if (work.Process is { } process && !_works.TryGetValue(process, out list))
+            {
+                list = new WorkList(process);
+                _works.Add(process, list);
+            }
+
+            list.Pending.Enqueue(work);
+            if (!list.IsBusy)
+            {
+                list.IsBusy = true;
+                _busy.Enqueue(list);
+            }
+        }
+    }
+
+    /// <summary>One turn of one process; true if it has more to do.</summary>
+    private bool RunTurn(WorkList list)
+    {
+        if (list.Begun is { } begun)
+        {
+            if (list.Process!.IsOver)
+            {
+                begun.Refuse(list.Process.MakeRefusal());
+            }
+            else if (begun.RunOne())
+            {
+                return true;
+            }
+
+            list.Begun = null;
+        }
+
+        while (!_ending && list.Pending.TryDequeue(out Work? work))
+        {
+            CallWork? call = work as CallWork;
+            if (list.Process is { IsOver: true } over && !(call is { IsRelease: true } && _processes.Contains(over)))
+            {
+                work.Refuse(over.MakeRefusal());
+            }
+            else if (call is not null)
+            {
+                call.Run();
+            }
+            else if (((SlicedWork)work).RunOne())
+            {
+                list.Begun = (SlicedWork)work;
+                return true;
+            }
+        }
+
+        return list.Pending.Count != 0;
+    }
+
+    /// <summary>The thread is over, or about to be.</summary>
     private void RefuseQueued()
     {
-        int processId = Process?.ProcessId ?? 0;
-        bool isDetached = Process is { IsOver: true } process && process.Completion.Result.Kind == ProcessExitKind.Detached;
-        FastTrapException reason = isDetached
-            ? new(FastTrapError.Detached, $"Process {processId} was detached from; attach to it again.", processId)
-            : new(FastTrapError.ProcessEnded, $"Process {processId} has ended.", processId);
         if (IsCurrent)
         {
-            while (_slices.TryDequeue(out SlicedWork? sliced))
+            foreach (WorkList list in _works.Values.Append(_starts))
             {
-                sliced.Refuse(reason);
+                list.Refuse(MakeRefusal(list.Process));
             }
         }
 
         while (_queue.TryDequeue(out Work? work))
         {
             work.Take();
-            work.Refuse(reason);
+            work.Refuse(MakeRefusal(work.Process));
         }
     }
+
+    private static FastTrapException MakeRefusal(ProcessHandle? process) =>
+        process?.MakeRefusal() ?? new FastTrapException(FastTrapError.ProcessEnded, "The control thread has ended; attach again.");
 }

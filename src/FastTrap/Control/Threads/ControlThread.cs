@@ -6,11 +6,13 @@ using Microsoft.Extensions.Logging;
 namespace FastTrap.Control;
 
 /// <summary>
-/// The one operating-system thread which makes every ptrace call of a process, waits for its stops and runs its handlers.
+/// The one operating-system thread which makes every ptrace call of a process and of the children of it that are followed, waits for their stops and runs
+/// their handlers: the kernel gives a fork child to the thread that traces the parent, and to no other.
 /// </summary>
 /// <remarks>
-/// Scheme. Others post work (<see cref="InvokeAsync{T}"/>) to a queue and wake the thread; the thread alternates between reports of the kernel
-/// and work, one slice of work at a time, so that a long enabling never starves stopped threads. The thread publishes in <c>_sleeping</c>
+/// Scheme. All processes and their threads belong to this thread; a report finds its process by the thread's id. Others post work (<see cref="InvokeAsync{T}(ProcessHandle, Func{T})"/>) to a queue and wake the thread; the thread alternates between reports of the kernel
+/// and work, one slice of work for each process that has any, in the order in which it was posted for that process, so that a long enabling starves neither
+/// stopped threads nor other processes. It ends when its last process is over or released. The thread publishes in <c>_sleeping</c>
 /// that it is about to sleep in wait; a poster sends the wake signal again and again until that flag or the queue shows that it was seen,
 /// for a signal that comes just before the sleep has no effect. When the thread ends, the kernel detaches whatever it still traces, without
 /// stopping it: this is how sleeping threads are let go without disturbing their system calls.
@@ -24,6 +26,13 @@ internal sealed partial class ControlThread
     private readonly ILogger _logger;
     private readonly Thread _thread;
     private readonly ConcurrentQueue<Work> _queue = new();
+    private readonly PtraceOptions _options;
+
+    /// <summary>Processes that are neither released nor altogether gone.</summary>
+    private readonly List<ProcessHandle> _processes = [];
+
+    /// <summary>The threads of all processes, also of released ones.</summary>
+    private readonly Dictionary<int, TracedTask> _tasks = [];
     private readonly object _idle = new();
     private readonly long _spinTicks;
     private readonly TimeSpan _detachTimeout;
@@ -32,6 +41,7 @@ internal sealed partial class ControlThread
     private volatile bool _closed;
     private int _threadId;
     private bool _ending;
+    private bool _hasStarted;
     private bool _hadReport;
     private long _lastReport;
 
@@ -42,12 +52,10 @@ internal sealed partial class ControlThread
         _spinTicks = options.SpinMicroseconds * Stopwatch.Frequency / 1_000_000;
         _follows = options.Affinity == ControlThreadAffinity.FollowTarget;
         _detachTimeout = options.DetachTimeout;
+        _options = options.KillTargetsWithTracer ? Options | PtraceOptions.ExitKill : Options;
         _thread = new Thread(Run) { IsBackground = true, Name = "FastTrap control" };
         _thread.Start();
     }
-
-    /// <summary>The process this thread controls; set once by attach or create.</summary>
-    public ProcessHandle? Process { get; private set; }
 
     /// <summary>Whether the caller is the control thread itself: a handler's code.</summary>
     public bool IsCurrent => Environment.CurrentManagedThreadId == _thread.ManagedThreadId;
@@ -55,24 +63,28 @@ internal sealed partial class ControlThread
     /// <summary>When the kernel's report that is being handled came (<see cref="Stopwatch"/> ticks).</summary>
     public long LastReport => _lastReport;
 
+    /// <summary>Runs something on the control thread which concerns no process yet: an attach, a create.</summary>
+    public Task<T> InvokeAsync<T>(Func<T> work) => InvokeAsync(null, work);
+
     /// <summary>Runs something on the control thread.</summary>
     /// <exception cref="FastTrapException">The process ended or was detached: the work did not run.</exception>
-    public Task<T> InvokeAsync<T>(Func<T> work)
+    public Task<T> InvokeAsync<T>(ProcessHandle? process, Func<T> work)
     {
         if (IsCurrent)
         {
             throw new InvalidOperationException("A handler cannot ask this of its own process: it must return first. Signal another thread to do it.");
         }
 
-        CallWork<T> call = new(work);
+        CallWork<T> call = new(process, work);
         Post(call);
         return call.Task;
     }
 
     /// <summary>Runs something in slices: each step of the iterator runs between reports of the kernel.</summary>
-    public Task RunSlicedAsync(IEnumerator<bool> slices)
+    /// <exception cref="FastTrapException">The process ended or was detached: the rest did not run, and the iterator was disposed.</exception>
+    public Task RunSlicedAsync(ProcessHandle process, IEnumerator<bool> slices)
     {
-        SlicedWork work = new(slices);
+        SlicedWork work = new(process, slices);
         Post(work);
         return work.Task;
     }
@@ -163,9 +175,9 @@ internal sealed partial class ControlThread
                     break;
                 }
 
-                if (Process is null || (Process.Tasks.Count == 0 && Process.IsOver))
+                if (_processes.Count == 0)
                 {
-                    if (Process is not null)
+                    if (_hasStarted)
                     {
                         break;
                     }
@@ -174,19 +186,23 @@ internal sealed partial class ControlThread
                     continue;
                 }
 
-                Step(block: _slices.Count == 0);
+                Step(block: !HasWork);
             }
         }
         catch (Exception e)
         {
             LetGo(e);
-            Process?.Complete(new ProcessExit(ProcessExitKind.Lost, 0, 0));
         }
         finally
         {
             _closed = true;
             Interlocked.MemoryBarrier();
-            Process?.Complete(new ProcessExit(ProcessExitKind.Lost, 0, 0));
+            foreach (ProcessHandle process in _processes.ToArray())
+            {
+                // The kernel lets go of it with this thread.
+                Complete(process, new ProcessExit(ProcessExitKind.Lost, 0, 0));
+            }
+
             RefuseQueued();
         }
     }
@@ -194,19 +210,23 @@ internal sealed partial class ControlThread
     /// <summary>After a failure of this thread: no trap may stay, and no thread on one.</summary>
     private void LetGo(Exception cause)
     {
-        try
+        foreach (ProcessHandle process in _processes.ToArray())
         {
-            if (Process is { IsOver: false } process)
+            try
             {
-                Detach(process);
+                if (process.Tasks.Count != 0)
+                {
+                    _detaching = null;
+                    Detach(process, ReleaseKind.Run, leavesSleepers: true);
+                }
             }
-        }
-        catch (Exception e)
-        {
-            Log.RestoreFailed(_logger, e, Process?.ProcessId ?? 0);
-        }
+            catch (Exception e)
+            {
+                Log.RestoreFailed(_logger, e, process.ProcessId);
+            }
 
-        Log.ControlThreadFailed(_logger, cause, Process?.ProcessId ?? 0);
+            Log.ControlThreadFailed(_logger, cause, process.ProcessId);
+        }
     }
 
     private void SleepIdle()
@@ -230,13 +250,19 @@ internal sealed partial class ControlThread
         // Of one thread that was resumed a moment ago there is nothing yet: it is given the CPU before it is asked.
         bool polls = block && _spinTicks != 0 && _hadReport;
         WaitStatus status = default;
-        int id = polls && Process!.Tasks.Count == 1 ? 0 : _platform.Wait(-1, block: false, out status);
+        int id = polls && _tasks.Count == 1 ? 0 : _platform.Wait(-1, block: false, out status);
         if (id == 0 && polls)
         {
             id = Poll(out status);
         }
 
-        if (id == 0 && block && _queue.IsEmpty)
+        if (id == 0 && block && _unclaimed.Count != 0)
+        {
+            // Somebody stands and waits for a report of its parent: that comes soon, or never.
+            ClaimOverdue();
+            Thread.Sleep(1);
+        }
+        else if (id == 0 && block && _queue.IsEmpty)
         {
             _sleeping = true;
             Interlocked.MemoryBarrier();
@@ -302,6 +328,7 @@ internal sealed partial class ControlThread
             }
             else
             {
+                ClaimOverdue();
                 Thread.Yield();
             }
         }

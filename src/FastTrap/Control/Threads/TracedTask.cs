@@ -25,11 +25,17 @@ internal sealed class TracedTask(int threadId, ProcessHandle process)
     /// <summary>The round of turns in which it reported last.</summary>
     public int LastRound { get; set; }
 
-    /// <summary>Kept in its stop until somebody resumes the process.</summary>
-    public bool IsHeld { get; set; }
+    /// <summary>Kept in its stop until all who hold it have released it (<see cref="ControlThread.Release"/>).</summary>
+    public bool IsHeld => Holds != 0;
+
+    /// <summary>How many hold it.</summary>
+    public int Holds { get; set; }
 
     /// <summary>We sent PTRACE_INTERRUPT and have not seen the stop yet.</summary>
     public bool InterruptPending { get; set; }
+
+    /// <summary>Its last stop is one that we asked for.</summary>
+    public bool WasInterrupted { get; set; }
 
     /// <summary>Stopped where it will go on sleeping until its vfork child has gone: it can make no system call for us.</summary>
     public bool IsAtVfork { get; set; }
@@ -37,7 +43,7 @@ internal sealed class TracedTask(int threadId, ProcessHandle process)
     /// <summary>Stopped on a trap, and nobody has said yet how it goes on: its pc is where the trap left it.</summary>
     public bool HasUnansweredTrap { get; set; }
 
-    /// <summary>A remote system call found the thread in a job-control stop: it is to be left there, not continued.</summary>
+    /// <summary>Stopped by job control while it was held or made a remote system call: it is to be left there, not continued.</summary>
     public bool IsJobControlStopped { get; set; }
 
     /// <summary>The thread ended during a remote system call, with this report.</summary>
@@ -54,6 +60,9 @@ internal sealed class TracedTask(int threadId, ProcessHandle process)
 
     /// <summary>What the handler remembers of this thread.</summary>
     public object? HandlerState { get; set; }
+
+    /// <summary>Keeps it in its stop, or in the next one, until as many releases as holds. Control thread only.</summary>
+    public void Hold() => Holds++;
 
     /// <summary>
     /// Whether the SIGTRAP the thread stopped with was raised by a trap instruction, not sent with kill. One system call;

@@ -53,14 +53,15 @@ internal sealed class ProbeMatcher
     /// <param name="description">What is meant.</param>
     /// <param name="refresh">Whether to look first at what is mapped; not again for each description of one batch.</param>
     /// <param name="cancellationToken">Ends it early.</param>
+    /// <param name="seen">Modules to leave out, to which those are added that were looked at now; null: none. JIT code is looked at always.</param>
     /// <exception cref="FastTrapException">More instructions than the limit on tracepoints.</exception>
-    public MatchResult Match(ProbeDescription description, bool refresh, CancellationToken cancellationToken)
+    public MatchResult Match(ProbeDescription description, bool refresh, CancellationToken cancellationToken, HashSet<Module>? seen = null)
     {
         MatchResult result = new();
         NamePattern names = new(description.Name);
         lock (_gate)
         {
-            ForEachFunction(description, refresh, (module, code, name, index) => AddFunction(module, code, names, index, name, result), cancellationToken);
+            ForEachFunction(description, refresh, (module, code, name, index) => AddFunction(module, code, names, index, name, result), cancellationToken, seen);
         }
 
         return result;
@@ -142,7 +143,8 @@ internal sealed class ProbeMatcher
 
     private delegate void FunctionFound(ModuleCode module, FunctionCode code, string name, int index);
 
-    private void ForEachFunction(ProbeDescription description, bool refresh, FunctionFound found, CancellationToken cancellationToken)
+    private void ForEachFunction(
+        ProbeDescription description, bool refresh, FunctionFound found, CancellationToken cancellationToken, HashSet<Module>? seen = null)
     {
         if (!new Glob(description.Provider).IsMatch(ProviderName) || !new NamePattern(description.Name).IsPossible)
         {
@@ -155,6 +157,11 @@ internal sealed class ProbeMatcher
         FunctionCode code = new(_isa, new CodeWindow(_read));
         foreach (Module module in modules.Match(new ModulePattern(description.Module)))
         {
+            if (seen is not null && !seen.Add(module) && !module.IsJit)
+            {
+                continue;
+            }
+
             if (module.TryGetSymbols(out SymbolTable symbols, out _))
             {
                 module.TryGetImage(out ModuleImage? image, out _);

@@ -1,0 +1,135 @@
+using System.Runtime.InteropServices;
+using FastTrap.Native;
+
+namespace FastTrap.Control;
+
+/// <summary>Finding a thread to make a system call for us, and leaving no trace of having stopped it.</summary>
+internal sealed partial class ControlThread
+{
+    /// <summary>A stopped thread that can make system calls for us; one is stopped if none is, the one that notices least.</summary>
+    private TracedTask? FindWorker(ProcessHandle process)
+    {
+        TracedTask? worker = process.Tasks.Values.FirstOrDefault(t => !t.IsVisitor && !t.IsAtVfork && t.State == TaskState.Stopped);
+        if (worker is not null)
+        {
+            if (_stoppedSignal.TryGetValue(worker.ThreadId, out int signal) && signal != 0)
+            {
+                // It cannot be injected where a remote call leaves the thread.
+                SendAgain(worker, signal);
+                _stoppedSignal[worker.ThreadId] = 0;
+            }
+
+            return worker;
+        }
+
+        worker = process.Tasks.Values
+            .Where(t => !t.IsVisitor && t.State != TaskState.Stopped)
+            .OrderBy(t => InterruptCost(process, t))
+            .FirstOrDefault();
+        if (worker is null || (_detaching == process && IsWaitingForVisitor(process, worker)))
+        {
+            // The visitor was stopped by the detach, and its parent stops after it only.
+            return null;
+        }
+
+        // What stops meanwhile stays stopped, and is resumed by whoever asked.
+        worker.Hold();
+        Interrupt(worker);
+        bool isStopped = PumpUntil(() => worker.State == TaskState.Stopped || !process.Tasks.ContainsKey(worker.ThreadId), TimeSpan.FromSeconds(1));
+        worker.Holds--;
+        if (!isStopped || !process.Tasks.ContainsKey(worker.ThreadId))
+        {
+            return null;
+        }
+
+        if (_stoppedSignal.TryGetValue(worker.ThreadId, out int pending) && pending != 0)
+        {
+            SendAgain(worker, pending);
+            _stoppedSignal[worker.ThreadId] = 0;
+        }
+
+        if (worker.WasInterrupted)
+        {
+            RestartIfOnlyWeInterrupted(process, worker);
+        }
+
+        return worker;
+    }
+
+    /// <summary>To be called before the first trap is written: learns what traps may destroy.</summary>
+    public void PrepareForTraps(ProcessHandle process)
+    {
+        if (process.TrapDisposition is not null || process.IsOver || !TrapDisposition.IsNeeded(_platform, process.ProcessId))
+        {
+            return;
+        }
+
+        TrapDisposition disposition = new();
+        process.TrapDisposition = disposition;
+        Errno error = Errno.ESRCH;
+        if (FindWorker(process) is { } worker)
+        {
+            // An exec may have come in between: then this is the disposition of a program that is no more.
+            error = process.TrapDisposition == disposition ? disposition.Learn(process, worker) : Errno.None;
+            Resume(worker, 0);
+        }
+
+        if (error != Errno.None)
+        {
+            Log.DispositionNotLearned(_logger, process.ProcessId, (int)error);
+        }
+    }
+
+    /// <summary>System calls which make a child that the kernel attaches to us: clone, fork, vfork, clone3.</summary>
+    private static bool IsFork(Architecture architecture, long number) =>
+        architecture == Architecture.X64 ? number is 56 or 57 or 58 or 435 : number is 220 or 435;
+
+    /// <summary>
+    /// Calls on sockets (read, write and connect with their kin) which an interruption ends with EINTR if the socket has a timeout and nothing was done yet. They
+    /// can be made again.
+    /// </summary>
+    private static bool IsEndedOnTimedSocket(long number) => number is 0 or 1 or 19 or 20 or 42 or 43 or 44 or 45 or 46 or 47 or 288 or 299 or 307;
+
+    /// <summary>System calls which an interruption ends with EINTR although no signal came (signal(7)); the number by architecture.</summary>
+    private static bool IsEndedByInterruption(Architecture architecture, long number) => architecture == Architecture.X64
+        ? number is 65 or 220 or 128 or 208 or 232 or 281 or 441 or 247 or 333 or 426
+        : number is 193 or 192 or 137 or 4 or 22 or 441 or 292;
+
+    private int InterruptCost(ProcessHandle process, TracedTask task)
+    {
+        if (task.State == TaskState.Listening)
+        {
+            // Stopped by job control, and put back into that stop: nobody notices.
+            return 0;
+        }
+
+        if (!ProcSystemCall.TryRead(_platform, process.ProcessId, task.ThreadId, out ProcSystemCall call, out _) || call.IsRunning || call.Number < 0)
+        {
+            return 0;
+        }
+
+        return task.IsAtVfork && IsFork(process.Architecture, call.Number) ? 3 : IsEndedByInterruption(process.Architecture, call.Number) ? 2 : 1;
+    }
+
+    /// <summary>A thread whose epoll_wait or the like was ended by us alone goes back to before the call.</summary>
+    private void RestartIfOnlyWeInterrupted(ProcessHandle process, TracedTask task)
+    {
+        _registers = new RegisterSet(process.Architecture);
+        if (process.Architecture != Architecture.X64 || _platform.GetRegisters(task.ThreadId, ref _registers) != Errno.None)
+        {
+            return;
+        }
+
+        long number = (long)_registers[X64Register.OrigRax];
+        bool noSignal = ProcStatus.TryRead(_platform, task.ThreadId, out ProcStatus? status, out _)
+            && ((status!.SigPnd | status.ShdPnd) & ~status.SigBlk) == 0;
+        if (noSignal && number >= 0 && (long)_registers[X64Register.Rax] == -(long)Errno.EINTR
+            && (IsEndedByInterruption(process.Architecture, number) || IsEndedOnTimedSocket(number)))
+        {
+            _registers[X64Register.Rax] = (ulong)number;
+            _registers[X64Register.OrigRax] = ulong.MaxValue;
+            _registers.ProgramCounter -= 2;
+            _platform.SetRegisters(task.ThreadId, _registers);
+        }
+    }
+}

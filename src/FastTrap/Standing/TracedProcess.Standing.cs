@@ -1,0 +1,175 @@
+using System.Globalization;
+using FastTrap.Control;
+using FastTrap.Engine;
+using FastTrap.Probes;
+
+namespace FastTrap;
+
+/// <summary>What a process does for standing enablings, and what it tells its tracer.</summary>
+public sealed partial class TracedProcess
+{
+    /// <summary>The last of the changes that are made one after another: each waits for the one before it. None of them fails.</summary>
+    private Task _changes = Task.CompletedTask;
+
+    internal string ProcessIdText { get; }
+
+    internal bool IsOnControlThread => _handle.Thread.IsCurrent;
+
+    /// <summary>Enables what stands and is not enabled yet, after the changes that are under way. Any thread.</summary>
+    internal Task BringUpToDateAsync() => Change(Image, null);
+
+    /// <summary>Enables what a standing enabling matches in modules that it has not seen. One call after another.</summary>
+    internal async Task EnableMemberAsync(StandingEnabling standing, StandingMember member, HitRing? ring)
+    {
+        RequireAlive();
+        MatchResult match = member.Image.Matcher.Match(standing.Description, refresh: true, CancellationToken.None, member.Seen);
+        if (match.Specs.Count == 0)
+        {
+            standing.AddFailures(match.Failures);
+            return;
+        }
+
+        RequireNoShadowStack();
+        Proc proc = member.Image.GetProc();
+        ProbeEnabling enabling;
+        if (member.Enabling is { } existing)
+        {
+            enabling = existing;
+            enabling.AddFailures(match.Failures);
+        }
+        else
+        {
+            enabling = new ProbeEnabling(this, proc, standing.Description, standing.Options, match.Failures, ring);
+            lock (_gate)
+            {
+                if (_disposal is not null)
+                {
+                    return;
+                }
+
+                _enablings.Add(enabling);
+            }
+
+            member.Enabling = enabling;
+        }
+
+        await _handle.Thread.RunSlicedAsync(_handle, Enable(member.Image, proc, [(enabling, match.Specs)])).ConfigureAwait(false);
+    }
+
+    /// <summary>A followed process is over.</summary>
+    private void Forget()
+    {
+        lock (_gate)
+        {
+            _references = 0;
+            _ = CloseLocked(ReleaseKind.Run);
+        }
+    }
+
+    private Task Change(ProcessImage image, TracedTask? held)
+    {
+        lock (_gate)
+        {
+            return _changes = ChangeAfterAsync(_changes, image, held);
+        }
+    }
+
+    /// <summary>Never on the control thread, which must serve what is enabled.</summary>
+    private async Task ChangeAfterAsync(Task previous, ProcessImage image, TracedTask? held)
+    {
+        await previous.ConfigureAwait(ConfigureAwaitOptions.ForceYielding);
+        foreach (StandingEnabling standing in _roster.Standing)
+        {
+            if (image == Image && !_handle.IsOver)
+            {
+                await standing.JoinAsync(this, image).ConfigureAwait(false);
+            }
+        }
+
+        if (held is not null)
+        {
+            await ReleaseAsync(held).ConfigureAwait(false);
+        }
+    }
+
+    /// <summary>Follows children from now on, if it does not already.</summary>
+    internal async Task FollowAsync(bool follow)
+    {
+        if (follow)
+        {
+            await _handle.Thread.InvokeAsync(_handle, () => _handle.FollowsChildren = true).ConfigureAwait(false);
+        }
+    }
+
+    private async Task ReleaseAsync(TracedTask task)
+    {
+        try
+        {
+            await _handle.Thread.InvokeAsync(_handle, () =>
+            {
+                _handle.Thread.Release(task);
+                return true;
+            }).ConfigureAwait(false);
+        }
+        catch (FastTrapException e) when (e.Error is FastTrapError.ProcessEnded or FastTrapError.Detached)
+        {
+            // Nobody is held any more.
+        }
+    }
+
+    /// <summary>What control tells: on the control thread, one after another.</summary>
+    private sealed class Observer(TracedProcess process) : IProcessObserver
+    {
+        public void OnForked(ProcessHandle parent, ProcessHandle child)
+        {
+            // Held by control, until the change is made.
+            TracedProcess followed = new(process._roster, process._core, child, killOnDispose: false) { IsFollowed = true };
+            process._roster.AddChild(followed);
+            process._roster.Publish(new ProcessEvent(ProcessEventKind.Forked, followed, ProcessEvents.Now) { ParentProcessId = parent.ProcessId });
+            _ = followed.Change(followed.Image, child.Leader);
+        }
+
+        public void OnExecuted(ProcessHandle handle)
+        {
+            ProcessImage old = process.Image;
+            ProcessImage image = new(process._core, handle);
+            Volatile.Write(ref process._image, image);
+            Interlocked.Increment(ref process._executions);
+            process._executablePath = process.ReadExecutablePath();
+            IReadOnlyList<StandingEnabling> standing = process._roster.Standing;
+            foreach (StandingEnabling enabling in standing)
+            {
+                enabling.Leave(old);
+            }
+
+            process._roster.Publish(new ProcessEvent(ProcessEventKind.Executed, process, ProcessEvents.Now) { Path = process.ExecutablePath });
+            Hold(image, handle.Leader!, standing);
+        }
+
+        public void OnLinkerActivity(ProcessHandle handle, TracedTask task) => Hold(process.Image, task, process._roster.Standing);
+
+        public void OnEnded(ProcessHandle handle, ProcessExit exit)
+        {
+            foreach (StandingEnabling enabling in process._roster.Standing)
+            {
+                enabling.Leave(process.Image);
+            }
+
+            process._roster.Publish(new ProcessEvent(ProcessEventKind.Ended, process, ProcessEvents.Now) { Exit = exit });
+            if (process.IsFollowed)
+            {
+                // Nobody asked for it by name, so nobody has to dispose it. Its work is done: this only forgets it.
+                process.Forget();
+            }
+        }
+
+        private void Hold(ProcessImage image, TracedTask task, IReadOnlyList<StandingEnabling> standing)
+        {
+            if (standing.Count != 0)
+            {
+                task.Hold();
+                _ = process.Change(image, task);
+            }
+        }
+    }
+}

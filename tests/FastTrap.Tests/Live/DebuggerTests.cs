@@ -1,0 +1,93 @@
+using FastTrap.Tests.TestKit;
+
+namespace FastTrap.Tests.Live;
+
+/// <summary>Other tracers on the same process: Linux allows one, so whoever comes second is refused, and nobody suffers from it.</summary>
+[TestFixture]
+public sealed class DebuggerTests : LiveTest
+{
+    private static readonly string[] s_gdb = ["-q", "-nx", "-batch-silent"];
+
+    [TestCase("gdb")]
+    [TestCase("strace")]
+    public async Task WhoeverIsThereFirstIsNamed(string program)
+    {
+        Require(program);
+        using TargetProcess target = TargetProcess.StartTarget("threads", null, ["4"]);
+        using TargetProcess other = program == "gdb"
+            ? TargetProcess.Start("/bin/sh", ["-c", $"exec gdb {string.Join(' ', s_gdb)} -p {target.ProcessId} -ex 'shell echo attached' -ex 'shell read line' -ex detach"])
+            : TargetProcess.Start("/bin/sh", ["-c", $"exec strace -f -e trace=none -o /dev/null -p {target.ProcessId}"]);
+        WaitUntil(() => File.ReadAllLines($"/proc/{target.ProcessId}/status").All(l => l != "TracerPid:\t0"), "the other tracer");
+        FastTrapException exception = Assert.ThrowsAsync<FastTrapException>(() => Tracer.AttachAsync(target.ProcessId))!;
+        Assert.That(exception.Error, Is.EqualTo(FastTrapError.AlreadyTraced));
+        Assert.That(exception.Message, Does.Contain(program));
+
+        // It goes, and the way is free.
+        if (program == "gdb")
+        {
+            other.SendLine("go on");
+        }
+        else
+        {
+            other.Signal(2);
+        }
+
+        other.WaitForExit();
+        WaitUntil(() => File.ReadAllLines($"/proc/{target.ProcessId}/status").Contains("TracerPid:\t0"), "the other tracer's end");
+        await ProbeAsync(target);
+        End(target);
+    }
+
+    [TestCase("gdb")]
+    [TestCase("strace")]
+    public async Task WhoeverComesSecondIsRefusedAndDisturbsNobody(string program)
+    {
+        Require(program);
+        using TargetProcess target = TargetProcess.StartTarget("threads", null, ["4"]);
+        TracedProcess process = await Tracer.AttachAsync(target.ProcessId);
+        ProbeEnabling enabling = await process.EnableAsync("a.out:hot:entry", CountOnly);
+        CommandResult result = program == "gdb"
+            ? Command.Run(Command.Find("gdb")!, [.. s_gdb, "-p", $"{target.ProcessId}", "-ex", "detach"], Patience)
+            : Command.Run(Command.Find("strace")!, ["-f", "-p", $"{target.ProcessId}"], Patience);
+        Assert.That(result.Error + result.Output, Does.Contain("not permitted"));
+        Assert.That(target.SendAndReadCount("go 50", "hot"), Is.EqualTo(200));
+        Assert.That(enabling.HitCount, Is.EqualTo(200));
+        await process.DisposeAsync();
+        TextCheck.AssertClean(target.ProcessId);
+
+        // After the detach the debugger is welcome.
+        if (program == "gdb")
+        {
+            result = Command.Run(Command.Find("gdb")!, ["-q", "-nx", "-batch", "-p", $"{target.ProcessId}", "-ex", "info threads", "-ex", "detach"], Patience);
+            Assert.That(result.Output, Does.Contain("hot").Or.Contain("Thread"));
+        }
+
+        Assert.That(target.SendAndReadCount("go 5", "hot"), Is.EqualTo(20));
+        End(target);
+    }
+
+    private async Task ProbeAsync(TargetProcess target)
+    {
+        TracedProcess process = await Tracer.AttachAsync(target.ProcessId);
+        ProbeEnabling enabling = await process.EnableAsync("a.out:hot:entry", CountOnly);
+        Assert.That(target.SendAndReadCount("go 50", "hot"), Is.EqualTo(200));
+        Assert.That(enabling.HitCount, Is.EqualTo(200));
+        await process.DisposeAsync();
+        TextCheck.AssertClean(target.ProcessId);
+    }
+
+    private static void End(TargetProcess target)
+    {
+        target.SendLine("quit");
+        Assert.That(target.WaitForExit(), Is.EqualTo(new TargetExit(0, 0)), string.Join('\n', target.Lines));
+        Assert.That(target.Lines, Has.None.StartsWith("FAIL"));
+    }
+
+    private static void Require(string program)
+    {
+        if (Command.Find(program) is null)
+        {
+            Assert.Ignore($"{program} is not installed.");
+        }
+    }
+}
