@@ -16,6 +16,7 @@ need() {
 need gcc gcc
 need libc6-dev '/usr/include/*/sys/ptrace.h'
 need g++ g++
+need musl-tools musl-gcc
 need binutils readelf objcopy strip nm
 need util-linux setpriv
 need python3 /usr/bin/python3

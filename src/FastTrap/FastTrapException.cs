@@ -30,6 +30,9 @@ public enum FastTrapError
     /// <summary>A program which cannot be started (missing, not executable, a bad format).</summary>
     CannotStart,
 
+    /// <summary>A created program has no such place to wait at as <see cref="CreateOptions.StopAt"/> asks for, or it cannot be found.</summary>
+    StopUnavailable,
+
     /// <summary>A description that matches no probe.</summary>
     NoMatch,
 

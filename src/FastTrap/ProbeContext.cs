@@ -85,6 +85,7 @@ public readonly ref struct ProbeContext
         }
 
         _frame.Proc.Unmask(_frame.Proc.Table, address, buffer[..read]);
+        Control.ControlBreakpointTable.Unmask(_frame.Proc.Process.ControlBreakpoints.Current, address, buffer[..read]);
         return read;
     }
 

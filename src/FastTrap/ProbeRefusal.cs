@@ -77,4 +77,7 @@ public enum ProbeRefusal
 
     /// <summary>The code changed, or went away, before the probe could be enabled.</summary>
     CodeChanged,
+
+    /// <summary>The library was unloaded (<c>dlclose</c>) while the probe was enabled.</summary>
+    Unloaded,
 }

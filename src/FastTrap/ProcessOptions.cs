@@ -52,6 +52,24 @@ public enum CreateStop
 
     /// <summary>At the exec itself: nothing has run, no library is loaded.</summary>
     Exec,
+
+    /// <summary>
+    /// When the run-time linker has loaded and relocated the program's libraries, before any constructor runs: those of libraries can be probed. A static program has
+    /// none, and stands at its entry point.
+    /// </summary>
+    PreInit,
+
+    /// <summary>
+    /// When the constructors of the libraries have run: at the entry point, where those of the program itself have not run yet. With musl, whose constructors all run between the
+    /// entry point and main, it is main.
+    /// </summary>
+    PostInit,
+
+    /// <summary>
+    /// At the first instruction of main: all constructors have run. It is found by its symbol, or, in a stripped program, by what the C library is
+    /// given to start. A program that has neither (stripped and static, or not written in C) is refused with <see cref="FastTrapError.StopUnavailable"/>.
+    /// </summary>
+    Main,
 }
 
 /// <summary>How a process ended, or how it was lost.</summary>

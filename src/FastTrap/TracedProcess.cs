@@ -258,7 +258,11 @@ public sealed partial class TracedProcess : IAsyncDisposable
         _disposal ??= Task.Run(() => EndAsync(kind));
 
     /// <summary>The last resort at the end of the tracer: the text is restored, whatever the control thread does.</summary>
-    internal void RestoreBytes() => Image.RestoreBytes();
+    internal void RestoreBytes()
+    {
+        Image.RestoreBytes();
+        _handle.ControlBreakpoints.RestoreBytes();
+    }
 
     internal void Forget(ProbeEnabling enabling)
     {
@@ -330,6 +334,8 @@ public sealed partial class TracedProcess : IAsyncDisposable
             throw new FastTrapException(FastTrapError.Detached, "The tracer is ending: no probe is enabled any more.", ProcessId);
         }
 
+        // What is loaded later may stand where something else stood: probes of what goes must go with it.
+        _handle.Thread.WatchLinker(_handle);
         _handle.Handler = proc;
         using IEnumerator<bool> slices = proc.Enable(work);
         while (slices.MoveNext())

@@ -40,6 +40,15 @@ internal interface ITrapHandler
     /// <summary>Whether a trap of the handler's stood at an address a moment ago, so that a thread may still be stopped on it.</summary>
     bool WasTrap(ulong address);
 
+    /// <summary>Whether a trap of the handler's stands at an address.</summary>
+    bool IsTrapAt(ulong address);
+
+    /// <summary>Replaces the handler's traps in bytes that were read by what they displaced.</summary>
+    void Unmask(ulong address, Span<byte> bytes);
+
+    /// <summary>A library was unmapped: its traps went with it, and other memory may take the place.</summary>
+    void OnUnmapped(ulong start, ulong length);
+
     /// <summary>Whether an address is in memory which the handler placed in the target.</summary>
     bool IsOutOfLine(ulong address);
 

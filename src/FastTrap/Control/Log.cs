@@ -64,4 +64,10 @@ internal static partial class Log
 
     [LoggerMessage(20, LogLevel.Warning, "Process {ProcessId} could not be killed (errno {ErrorNumber}); it is detached from")]
     public static partial void NotKilled(ILogger logger, int processId, int errorNumber);
+
+    [LoggerMessage(21, LogLevel.Warning, "The run-time linker of process {ProcessId} cannot be watched: {Problem}")]
+    public static partial void LinkerNotWatched(ILogger logger, int processId, string problem);
+
+    [LoggerMessage(22, LogLevel.Warning, "Process {ProcessId}: the control breakpoint at {Address:X} was given up, for its instruction could not be emulated")]
+    public static partial void BreakpointGivenUp(ILogger logger, int processId, ulong address);
 }

@@ -24,6 +24,7 @@ internal sealed class ProcessHandle
         ProcessId = processId;
         Architecture = architecture;
         WasCreated = wasCreated;
+        ControlBreakpoints = new ControlBreakpointTable(this);
     }
 
     public IPlatform Platform { get; }
@@ -60,8 +61,11 @@ internal sealed class ProcessHandle
     /// <summary>Who answers traps; null while nothing was ever enabled.</summary>
     public ITrapHandler? Handler { get; set; }
 
-    /// <summary>The library's own breakpoints, by address.</summary>
-    public Dictionary<ulong, ControlBreakpoint> ControlBreakpoints { get; } = [];
+    /// <summary>The library's own breakpoints.</summary>
+    public ControlBreakpointTable ControlBreakpoints { get; }
+
+    /// <summary>The watch over the run-time linker of the present program; null while nobody asked for it.</summary>
+    public LinkerWatch? Linker { get; set; }
 
     /// <summary>The target's own action for SIGTRAP; null until traps are to be written, or where there is none.</summary>
     public TrapDisposition? TrapDisposition { get; set; }

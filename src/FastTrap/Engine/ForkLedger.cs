@@ -10,7 +10,7 @@ namespace FastTrap.Engine;
 /// </summary>
 /// <remarks>
 /// Control thread only. A removed trap is remembered for <see cref="MemoryTime"/>; a child's byte is restored only where it is a trap while its
-/// parent's is the original, so memory which was reused meanwhile is left alone.
+/// parent's is the original, so memory which was reused meanwhile is left alone. Of a library that was unmapped the parent shows nothing any more.
 /// Source: fasttrap.c, fasttrap_fork.
 /// </remarks>
 internal sealed class ForkLedger
@@ -38,7 +38,8 @@ internal sealed class ForkLedger
         return false;
     }
 
-    public void Add(ulong address, ReadOnlySpan<byte> original)
+    /// <summary>Remembers a trap that is removed, or that went with the library it stood in.</summary>
+    public void Add(ulong address, ReadOnlySpan<byte> original, bool isUnmapped = false)
     {
         while (_removed.TryPeek(out Removed oldest) && Stopwatch.GetElapsedTime(oldest.When) > MemoryTime)
         {
@@ -51,7 +52,7 @@ internal sealed class ForkLedger
             word |= (uint)original[i] << (8 * i);
         }
 
-        _removed.Enqueue(new Removed(address, word, Stopwatch.GetTimestamp()));
+        _removed.Enqueue(new Removed(address, word, isUnmapped, Stopwatch.GetTimestamp()));
     }
 
     /// <summary>Keeps a descriptor to give up when a child's memory must be opened and the tracer has none left: the child would die at the first trap.</summary>
@@ -113,7 +114,8 @@ internal sealed class ForkLedger
                 BitConverter.TryWriteBytes(original, removed.Original);
                 if (done.Add(removed.Address)
                     && platform.ReadCode(memory, removed.Address, child) == patchLength && child.SequenceEqual(isa.TrapBytes)
-                    && platform.ReadCode(parentMemory, removed.Address, parent) == patchLength && parent.SequenceEqual(original[..patchLength]))
+                    && (removed.IsUnmapped
+                        || (platform.ReadCode(parentMemory, removed.Address, parent) == patchLength && parent.SequenceEqual(original[..patchLength]))))
                 {
                     Restore(platform, memory, childProcessId, removed.Address, original[..patchLength], logger);
                 }
@@ -167,5 +169,5 @@ internal sealed class ForkLedger
         }
     }
 
-    private readonly record struct Removed(ulong Address, uint Original, long When);
+    private readonly record struct Removed(ulong Address, uint Original, bool IsUnmapped, long When);
 }

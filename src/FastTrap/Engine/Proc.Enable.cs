@@ -16,6 +16,9 @@ internal sealed partial class Proc
     /// <summary>Tracepoints of the enabling under way which are not in the table yet.</summary>
     private readonly Dictionary<ulong, Tracepoint> _fresh = [];
 
+    /// <summary>Tracepoints of the enabling under way whose trap went with the library it stood in, while the same library came back.</summary>
+    private readonly List<Tracepoint> _bare = [];
+
     /// <summary>
     /// Enables probes for several consumers in one change: tables are published first, then the traps are written. A probe whose
     /// instruction changed or cannot be written fails by itself; if the process goes, all is undone and the iterator throws.
@@ -36,6 +39,7 @@ internal sealed partial class Proc
 
         Dictionary<ulong, Tracepoint> fresh = _fresh;
         fresh.Clear();
+        _bare.Clear();
         bool isPublished = false;
         int done = 0;
         try
@@ -71,10 +75,11 @@ internal sealed partial class Proc
             }
         }
 
-        Tracepoint[] order = [.. fresh.Values];
+        Tracepoint[] order = [.. fresh.Values, .. _bare];
 
         // The table has them from here on.
         fresh.Clear();
+        _bare.Clear();
         Array.Sort(order, static (a, b) => a.Address.CompareTo(b.Address));
         List<Tracepoint> failed = [];
         for (int start = 0; start < order.Length; start += SliceLength)
@@ -213,6 +218,7 @@ internal sealed partial class Proc
             }
         }
 
+        NoteBareTracepoints(probe!);
         if (Array.Exists(probe!.Enabled, e => e.Enabling == enabling))
         {
             // Matched twice, by two names of one module: once is enough.
@@ -276,6 +282,9 @@ internal sealed partial class Proc
                 failed.Add(tracepoint);
                 continue;
             }
+
+            // A control breakpoint's trap is one's own.
+            ControlBreakpointTable.Unmask(Process.ControlBreakpoints.Current, tracepoint.Address, now);
 
             // What stands at its own address now is what the trap will displace; the table has it already, so it is looked at before.
             byte first = now[0];

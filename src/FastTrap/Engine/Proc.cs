@@ -76,6 +76,8 @@ internal sealed partial class Proc : ITrapHandler
 
     public bool WasTrap(ulong address) => _ledger.Contains(address) && !HasOwnTrap(address);
 
+    public bool IsTrapAt(ulong address) => _table.Find(address) is { ArmedBy: not null };
+
     public bool IsOutOfLine(ulong address) => _slots.Contains(address);
 
     /// <summary>Reads target memory as it is without our traps. Any thread. Returns bytes read, or a negative errno.</summary>
@@ -84,6 +86,7 @@ internal sealed partial class Proc : ITrapHandler
         while (true)
         {
             TracepointTable table = _table;
+            ControlBreakpoint[] breakpoints = Process.ControlBreakpoints.Current;
             int read = Process.Platform.ReadMemory(ProcessId, address, buffer);
             if (read < 0)
             {
@@ -92,13 +95,16 @@ internal sealed partial class Proc : ITrapHandler
 
             // Traps are written after their table was published and removed before they leave it: what was read has no others if the table stood.
             Interlocked.MemoryBarrier();
-            if (ReferenceEquals(table, _table))
+            if (ReferenceEquals(table, _table) && ReferenceEquals(breakpoints, Process.ControlBreakpoints.Current))
             {
                 Unmask(table, address, read > 0 ? buffer[..read] : default);
+                ControlBreakpointTable.Unmask(breakpoints, address, read > 0 ? buffer[..read] : default);
                 return read;
             }
         }
     }
+
+    public void Unmask(ulong address, Span<byte> bytes) => Unmask(_table, address, bytes);
 
     /// <summary>Replaces our traps in bytes that were read by what they displaced.</summary>
     public void Unmask(TracepointTable table, ulong address, Span<byte> bytes)
@@ -157,7 +163,7 @@ internal sealed partial class Proc : ITrapHandler
         // parent are not taken for those of a child.
         foreach (Tracepoint tracepoint in _table.All())
         {
-            if (tracepoint.ArmedBy is not { } mechanism)
+            if (tracepoint.ArmedBy is not { } mechanism || Process.ControlBreakpoints.Find(tracepoint.Address) is not null)
             {
                 continue;
             }
@@ -214,7 +220,7 @@ internal sealed partial class Proc : ITrapHandler
     }
 
     /// <summary>Restores the text. False if the trap is still there: then the tracepoint stays in the table, serves nobody, and is tried again at the detach.</summary>
-    private bool TryDisarm(Tracepoint tracepoint)
+    private bool TryDisarm(Tracepoint tracepoint, bool isUnmapped = false)
     {
         if (tracepoint.ArmedBy is not { } mechanism)
         {
@@ -234,7 +240,7 @@ internal sealed partial class Proc : ITrapHandler
 
         // Any other error: the memory is gone, and the trap with it.
         tracepoint.ArmedBy = null;
-        _ledger.Add(tracepoint.Address, tracepoint.Instruction.Bytes[..mechanism.PatchLength]);
+        _ledger.Add(tracepoint.Address, tracepoint.Instruction.Bytes[..mechanism.PatchLength], isUnmapped);
         return true;
     }
 }

@@ -38,6 +38,23 @@ internal sealed class ProcessImage
     public void RestoreBytes() => Volatile.Read(ref _proc)?.RestoreBytes();
 
     /// <summary>Reads target memory without our traps. Returns bytes read, or a negative errno.</summary>
-    public int ReadMemory(ulong address, Span<byte> buffer) =>
-        Volatile.Read(ref _proc)?.ReadMemory(address, buffer) ?? _core.Platform.ReadMemory(_handle.ProcessId, address, buffer);
+    public int ReadMemory(ulong address, Span<byte> buffer)
+    {
+        if (Volatile.Read(ref _proc) is { } proc)
+        {
+            return proc.ReadMemory(address, buffer);
+        }
+
+        while (true)
+        {
+            ControlBreakpoint[] breakpoints = _handle.ControlBreakpoints.Current;
+            int read = _core.Platform.ReadMemory(_handle.ProcessId, address, buffer);
+            Interlocked.MemoryBarrier();
+            if (ReferenceEquals(breakpoints, _handle.ControlBreakpoints.Current))
+            {
+                ControlBreakpointTable.Unmask(breakpoints, address, read > 0 ? buffer[..read] : default);
+                return read;
+            }
+        }
+    }
 }

@@ -19,5 +19,13 @@ internal sealed class Provider(string name, Proc proc)
     public void Add(Probe probe) => _probes.Add((probe.FunctionAddress, probe.Name, probe.Function), probe);
 
     /// <summary>Forgets a probe that nobody has enabled any more.</summary>
-    public void Condense(Probe probe) => _probes.Remove((probe.FunctionAddress, probe.Name, probe.Function));
+    public void Condense(Probe probe)
+    {
+        // Another library may have come to the same place, with a probe of the same name.
+        (ulong, string, string) key = (probe.FunctionAddress, probe.Name, probe.Function);
+        if (_probes.TryGetValue(key, out Probe? present) && present == probe)
+        {
+            _probes.Remove(key);
+        }
+    }
 }

@@ -31,6 +31,7 @@ internal static class ProbeRefusalText
         ProbeRefusal.UnresolvedIndirectFunction => "Nobody in the process has called this indirect function (IFUNC) yet, so its implementation is not known; enable it again later, or probe the implementation by its own name.",
         ProbeRefusal.TooManyTracepoints => "The limit on tracepoints is reached; disable others, narrow the pattern, or raise TracerOptions.MaximumTracepoints.",
         ProbeRefusal.CodeChanged => "The code changed, or went away, before the probe could be enabled; enable it again.",
+        ProbeRefusal.Unloaded => "The library was unloaded, and the probe with it; enable it again when the library is loaded again.",
         _ => throw new ArgumentOutOfRangeException(nameof(refusal), refusal, "Not a refusal."),
     };
 }

@@ -78,7 +78,13 @@ public sealed partial class TracedProcess
     private async Task ChangeAfterAsync(Task previous, ProcessImage image, TracedTask? held)
     {
         await previous.ConfigureAwait(ConfigureAwaitOptions.ForceYielding);
-        foreach (StandingEnabling standing in _roster.Standing)
+        IReadOnlyList<StandingEnabling> all = _roster.Standing;
+        if (all.Count != 0)
+        {
+            await WatchLinkerAsync().ConfigureAwait(false);
+        }
+
+        foreach (StandingEnabling standing in all)
         {
             if (image == Image && !_handle.IsOver)
             {
@@ -98,6 +104,19 @@ public sealed partial class TracedProcess
         if (follow)
         {
             await _handle.Thread.InvokeAsync(_handle, () => _handle.FollowsChildren = true).ConfigureAwait(false);
+        }
+    }
+
+    /// <summary>Before anything is matched, so that no library comes between the two.</summary>
+    private async Task WatchLinkerAsync()
+    {
+        try
+        {
+            await _handle.Thread.InvokeAsync(_handle, () => _handle.Thread.WatchLinker(_handle)).ConfigureAwait(false);
+        }
+        catch (FastTrapException e) when (e.Error is FastTrapError.ProcessEnded or FastTrapError.Detached)
+        {
+            // Nothing is enabled in it any more.
         }
     }
 
@@ -146,7 +165,22 @@ public sealed partial class TracedProcess
             Hold(image, handle.Leader!, standing);
         }
 
-        public void OnLinkerActivity(ProcessHandle handle, TracedTask task) => Hold(process.Image, task, process._roster.Standing);
+        public void OnLinkerActivity(ProcessHandle handle, TracedTask task)
+        {
+            bool hasLoaded = false;
+            foreach (LinkerEvent change in handle.Linker?.Events ?? [])
+            {
+                bool isLoaded = change.Kind == LinkerEventKind.Added;
+                hasLoaded |= isLoaded;
+                process._roster.Publish(new ProcessEvent(
+                    isLoaded ? ProcessEventKind.ModuleLoaded : ProcessEventKind.ModuleUnloaded, process, ProcessEvents.Now) { Path = change.Path });
+            }
+
+            if (hasLoaded)
+            {
+                Hold(process.Image, task, process._roster.Standing);
+            }
+        }
 
         public void OnEnded(ProcessHandle handle, ProcessExit exit)
         {

@@ -85,6 +85,8 @@ public sealed class HandleTests : LiveTest
         int child = int.Parse(target.ReadLineStarting("child ").Split(' ')[1], CultureInfo.InvariantCulture);
         using ProcessView view = Tracer.OpenReadOnly(child);
         Assert.That(view.IsStale, Is.False);
+        target.SendLine("end");
+        Assert.That(target.WaitForExit(), Is.EqualTo(new TargetExit(0, 0)), string.Join('\n', target.Lines));
     }
 
     [Test]

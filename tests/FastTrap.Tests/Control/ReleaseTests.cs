@@ -115,7 +115,7 @@ public sealed class ReleaseTests : LiveTest
             await tree.Thread.ReleaseAsync(tree.Root, ReleaseKind.Run);
         }
 
-        TracedProcess process = new(_ => { }, tree.Core, handle, killOnDispose: false);
+        TracedProcess process = new(new Roster(), tree.Core, handle, killOnDispose: false);
         handle.Observer = tree;
         await process.EnableAsync("a.out:*:entry", CountOnly);
         shell.SendLine("go");

@@ -38,6 +38,16 @@ internal static unsafe partial class Posix
         public short ReturnedEvents;
     }
 
+    /// <summary>A path without links; the path itself if there is no such file.</summary>
+    public static string ResolvePath(string path)
+    {
+        byte* result = stackalloc byte[4096];
+        fixed (byte* bytes = Utf8(path))
+        {
+            return realpath(bytes, result) is null ? path : Marshal.PtrToStringUTF8((nint)result)!;
+        }
+    }
+
     /// <summary>Makes a pipe: what is written into the second is read from the first.</summary>
     public static (int Read, int Write) MakePipe()
     {
@@ -194,6 +204,9 @@ internal static unsafe partial class Posix
 
     public static int OpenPerfEvent(void* attributes, int threadId, int cpu) =>
         (int)syscall(SYS_perf_event_open, (nint)attributes, threadId, cpu, -1, 8);
+
+    [LibraryImport("libc")]
+    private static partial byte* realpath(byte* path, byte* resolved);
 
     [LibraryImport("libc")]
     public static partial uint geteuid();

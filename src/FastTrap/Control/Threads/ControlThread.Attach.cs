@@ -100,7 +100,7 @@ internal sealed partial class ControlThread
         }
     }
 
-    /// <summary>Starts a program; it stands at its exec, or at its entry point, held.</summary>
+    /// <summary>Starts a program; it stands where it is wanted, held.</summary>
     public ProcessHandle Create(SpawnRequest request, CreateStop stopAt, IProcessObserver? observer = null, bool followsChildren = false)
     {
         RequireWakeSignal();
@@ -135,9 +135,9 @@ internal sealed partial class ControlThread
         process.Tasks.Add(processId, leader);
         Start(process);
         HoldAtStart(leader);
-        if (stopAt == CreateStop.Entry)
+        if (stopAt != CreateStop.Exec)
         {
-            RunToEntry(process);
+            RunTo(process, stopAt);
         }
 
         Log.Created(_logger, processId, request.Path);
@@ -151,7 +151,7 @@ internal sealed partial class ControlThread
         task.Process.HeldAtStart = task;
     }
 
-    private void RunToEntry(ProcessHandle process)
+    private void RunTo(ProcessHandle process, CreateStop stopAt)
     {
         bool reached = false;
         void Hold(TracedTask task)
@@ -160,10 +160,11 @@ internal sealed partial class ControlThread
             reached = true;
         }
 
-        BreakAtEntry(process, Hold);
+        Rendezvous rendezvous = new(process, stopAt, Hold);
+        rendezvous.Begin();
 
-        // A program may execute another one before it gets there (a constructor, a loader): then that one's entry is meant.
-        process.ExecutedBeforeStart = () => BreakAtEntry(process, Hold);
+        // A program may execute another one before it gets there (a constructor, a loader): then that one is meant.
+        process.ExecutedBeforeStart = rendezvous.Begin;
         ResumeHeld(process);
         while (!reached && !process.IsOver)
         {
@@ -177,38 +178,17 @@ internal sealed partial class ControlThread
         {
             throw new FastTrapException(
                 FastTrapError.CannotStart,
-                $"The program ended before its entry point ({process.Completion.Result}). Run it by itself: a library may be missing.", process.ProcessId);
+                $"The program ended before {Describe(stopAt)} ({process.Completion.Result}). Run it by itself: a library may be missing.", process.ProcessId);
         }
     }
 
-    private void BreakAtEntry(ProcessHandle process, Action<TracedTask> onHit)
+    private static string Describe(CreateStop stop) => stop switch
     {
-        if (!Auxv.TryRead(_platform, process.ProcessId, out Auxv auxv, out Errno error) || auxv.Entry == 0)
-        {
-            throw new FastTrapException(
-                FastTrapError.KernelRefused, $"The entry point of process {process.ProcessId} could not be read ({error}).", process.ProcessId, (int)error);
-        }
-
-        int length = process.Architecture == Architecture.X64 ? 1 : 4;
-        byte[] original = new byte[length];
-        ReadOnlySpan<byte> trap = process.Architecture == Architecture.X64 ? [0xCC] : [0x00, 0x00, 0x20, 0xD4];
-        error = _platform.OpenMemory(process.ProcessId, out TargetMemory memory);
-        if (error == Errno.None)
-        {
-            int read = _platform.ReadCode(memory, auxv.Entry, original);
-            int written = read == length ? _platform.WriteCode(memory, auxv.Entry, trap) : read;
-            error = written == length ? Errno.None : written < 0 ? (Errno)(-written) : Errno.EIO;
-        }
-
-        if (error != Errno.None)
-        {
-            memory.Dispose();
-            throw new FastTrapException(
-                FastTrapError.MemoryAccess, $"The entry point of process {process.ProcessId} could not be written ({error}).", process.ProcessId, (int)error, auxv.Entry);
-        }
-
-        process.ControlBreakpoints.Add(auxv.Entry, new ControlBreakpoint(memory, auxv.Entry, original, onHit));
-    }
+        CreateStop.PreInit => "its libraries were loaded",
+        CreateStop.PostInit => "its libraries were initialised",
+        CreateStop.Main => "its main",
+        _ => "its entry point",
+    };
 
     /// <summary>Lets a created process go on from where it was to stand; what others hold stays held. Does nothing the second time.</summary>
     public void ResumeHeld(ProcessHandle process)

@@ -86,7 +86,7 @@ internal sealed partial class ControlThread
 
         // Asked without a file: a tracer that has run out of descriptors must not leave a new thread standing.
         bool isThread = _platform.SignalThread(process.ProcessId, id, 0) is Errno.None or Errno.EPERM;
-        if (!isThread && !(_platform.SharesAddressSpace(id, AnyTask(process)) ?? process.Handler?.SharesMemory(id) ?? false))
+        if (!isThread && !(_platform.SharesAddressSpace(id, AnyTask(process)) ?? (process.Handler?.SharesMemory(id) == true || process.ControlBreakpoints.SharesMemory(id))))
         {
             return OnForked(process, id);
         }
@@ -217,6 +217,7 @@ internal sealed partial class ControlThread
     /// <summary>A fork child has its own copy of our traps: it gets clean text, and goes, or stands as a process of its own.</summary>
     private TracedTask? OnForked(ProcessHandle process, int id)
     {
+        process.ControlBreakpoints.CleanForkChild(id, _logger);
         _registers = new RegisterSet(process.Architecture);
         if (process.Handler is not null && _platform.GetRegisters(id, ref _registers) == Errno.None)
         {

@@ -22,28 +22,24 @@ internal sealed partial class ControlThread
     {
         ITrapHandler? handler = process.Handler;
         handler?.RestoreText();
-        foreach (ControlBreakpoint breakpoint in process.ControlBreakpoints.Values)
-        {
-            RemoveControlBreakpoint(process, breakpoint);
-        }
-
-        process.ControlBreakpoints.Clear();
+        process.ControlBreakpoints.RemoveAll(_logger);
+        bool hadTraps = handler is not null || process.ControlBreakpoints.WasUsed;
         _stoppedSignal.Clear();
         _detaching = process;
         try
         {
-            bool all = StopAll(process, handler, leavesSleepers);
+            bool all = StopAll(process, handler, hadTraps, leavesSleepers);
             foreach (int id in _stoppedSignal.Keys.ToArray())
             {
-                if (process.Tasks.TryGetValue(id, out TracedTask? task))
+                if (hadTraps && process.Tasks.TryGetValue(id, out TracedTask? task))
                 {
                     MoveOutOfLine(process, handler, task);
                 }
             }
 
-            if (handler is not null)
+            if (hadTraps)
             {
-                CleanUp(process, handler, mayUnmap: all);
+                CleanUp(process, handler?.MappedAreas ?? [], mayUnmap: all);
             }
 
             if (kind == ReleaseKind.LeaveStopped && !process.IsOver && _platform.Kill(process.ProcessId, Signal.SIGSTOP) is var error and not Errno.None)
@@ -69,10 +65,11 @@ internal sealed partial class ControlThread
         }
 
         handler?.OnAddressSpaceGone();
+        process.ControlBreakpoints.Forget();
     }
 
     /// <summary>Stops whoever has to be stopped; false if somebody did not in time.</summary>
-    private bool StopAll(ProcessHandle process, ITrapHandler? handler, bool leavesSleepers)
+    private bool StopAll(ProcessHandle process, ITrapHandler? handler, bool hadTraps, bool leavesSleepers)
     {
         long start = Stopwatch.GetTimestamp();
 
@@ -106,7 +103,7 @@ internal sealed partial class ControlThread
             Log.DetachIncomplete(_logger, process.ProcessId, process.Tasks.Values.Count(t => t.InterruptPending));
         }
 
-        if (handler is not null)
+        if (hadTraps)
         {
             TakePendingTraps(process);
         }
@@ -193,7 +190,7 @@ internal sealed partial class ControlThread
         }
 
         ulong trapAddress = process.Architecture == Architecture.X64 ? _registers.ProgramCounter - 1 : _registers.ProgramCounter;
-        if (handler is not null && task.HasUnansweredTrap && handler.WasTrap(trapAddress))
+        if (task.HasUnansweredTrap && (handler?.WasTrap(trapAddress) == true || process.ControlBreakpoints.WasTrap(trapAddress)))
         {
             _registers.ProgramCounter = trapAddress;
             _platform.SetRegisters(task.ThreadId, _registers);
@@ -218,17 +215,17 @@ internal sealed partial class ControlThread
     }
 
     /// <summary>Before the last thread goes: the target's action for SIGTRAP is put back, our memory unmapped.</summary>
-    private void CleanUp(ProcessHandle process, ITrapHandler handler, bool mayUnmap)
+    private void CleanUp(ProcessHandle process, IReadOnlyList<(ulong Start, ulong Length)> areas, bool mayUnmap)
     {
         bool isAction = process.TrapDisposition is { IsKnown: true };
-        if (!isAction && handler.MappedAreas.Count == 0)
+        if (!isAction && areas.Count == 0)
         {
             return;
         }
 
         if (FindWorker(process) is not { } worker)
         {
-            Log.AreasLeft(_logger, process.ProcessId, handler.MappedAreas.Count);
+            Log.AreasLeft(_logger, process.ProcessId, areas.Count);
             return;
         }
 
@@ -237,18 +234,18 @@ internal sealed partial class ControlThread
             Log.DispositionNotRestored(_logger, process.ProcessId, (int)error);
         }
 
-        if (!mayUnmap && handler.MappedAreas.Count != 0)
+        if (!mayUnmap && areas.Count != 0)
         {
             // A thread that did not stop may come back to it.
-            Log.AreasLeft(_logger, process.ProcessId, handler.MappedAreas.Count);
+            Log.AreasLeft(_logger, process.ProcessId, areas.Count);
             return;
         }
 
-        foreach ((ulong start, ulong length) in handler.MappedAreas)
+        foreach ((ulong start, ulong length) in areas)
         {
             if (RemoteMap.Unmap(process, worker, start, length) != Errno.None)
             {
-                Log.AreasLeft(_logger, process.ProcessId, handler.MappedAreas.Count);
+                Log.AreasLeft(_logger, process.ProcessId, areas.Count);
                 return;
             }
         }

@@ -50,24 +50,16 @@ internal sealed partial class ControlThread
     }
 
     /// <summary>The process has left its memory. If visitors live on in it, they must get past the traps.</summary>
-    private static void ForgetImage(ProcessHandle process)
+    private void ForgetImage(ProcessHandle process)
     {
-        if (process.Handler is { } handler)
+        if (process.Tasks.Values.Any(t => t.IsVisitor))
         {
-            if (process.Tasks.Values.Any(t => t.IsVisitor))
-            {
-                handler.RestoreText();
-            }
-
-            handler.OnAddressSpaceGone();
+            process.Handler?.RestoreText();
+            process.ControlBreakpoints.RemoveAll(_logger);
         }
 
-        foreach (ControlBreakpoint breakpoint in process.ControlBreakpoints.Values)
-        {
-            breakpoint.Dispose();
-        }
-
-        process.ControlBreakpoints.Clear();
+        process.Handler?.OnAddressSpaceGone();
+        process.ControlBreakpoints.Forget();
         process.SystemCallAddress = 0;
         process.TrapDisposition = null;
     }
@@ -146,6 +138,7 @@ internal sealed partial class ControlThread
             Notify(process, leader, observer => observer.OnExecuted(process));
         }
 
+        RenewLinkerWatch(process);
         Resume(leader, 0);
     }
 

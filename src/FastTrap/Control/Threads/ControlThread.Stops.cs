@@ -159,6 +159,11 @@ internal sealed partial class ControlThread
 
         // int3 leaves the pc behind itself, brk on itself.
         ulong trapAddress = process.Architecture == Architecture.X64 ? _registers.ProgramCounter - 1 : _registers.ProgramCounter;
+        if (process.ControlBreakpoints.Find(trapAddress) is { } breakpoint && OnControlBreakpoint(process, task, breakpoint))
+        {
+            return;
+        }
+
         TrapOutcome outcome = process.Handler?.OnTrap(task, ref _registers, trapAddress) ?? TrapOutcome.NotOurs;
         if (outcome == TrapOutcome.NotOurs)
         {
@@ -187,7 +192,7 @@ internal sealed partial class ControlThread
         Resume(task, 0);
     }
 
-    /// <summary>A SIGTRAP that belongs to no tracepoint: ours of a moment ago, a control breakpoint, or the target's own business.</summary>
+    /// <summary>A SIGTRAP that belongs to no tracepoint: ours of a moment ago, or the target's own business.</summary>
     private void OnForeignTrap(ProcessHandle process, TracedTask task, ulong trapAddress)
     {
         if (!task.StoppedByTrapInstruction)
@@ -202,20 +207,6 @@ internal sealed partial class ControlThread
                 Resume(task, Signal.SIGTRAP);
             }
 
-            return;
-        }
-
-        if (process.ControlBreakpoints.Remove(trapAddress, out ControlBreakpoint? breakpoint))
-        {
-            RemoveControlBreakpoint(process, breakpoint);
-            _registers.ProgramCounter = trapAddress;
-            _platform.SetRegisters(task.ThreadId, _registers);
-
-            // Whoever holds it and releases it in there does not resume it: it is resumed here.
-            task.Hold();
-            breakpoint.OnHit(task);
-            task.Holds--;
-            Resume(task, 0);
             return;
         }
 
@@ -283,15 +274,6 @@ internal sealed partial class ControlThread
         }
 
         RemoteMap.SendAgain(task.Process, task, info);
-    }
-
-    private void RemoveControlBreakpoint(ProcessHandle process, ControlBreakpoint breakpoint)
-    {
-        Errno error = breakpoint.Remove(_platform);
-        if (error is not Errno.None and not Errno.ESRCH)
-        {
-            Log.TextNotRestored(_logger, process.ProcessId, breakpoint.Address, (int)error);
-        }
     }
 
     /// <summary>Lets a stopped thread go on, unless it is held or being detached. ESRCH means that it died meanwhile; its end is reported.</summary>

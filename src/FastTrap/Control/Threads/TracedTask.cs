@@ -31,6 +31,15 @@ internal sealed class TracedTask(int threadId, ProcessHandle process)
     /// <summary>How many hold it.</summary>
     public int Holds { get; set; }
 
+    /// <summary>
+    /// Held at a control breakpoint that stands, which it has been served for: it runs into it once more when it goes on. The stack pointer tells that pass
+    /// from one of a signal handler in between. 0: none.
+    /// </summary>
+    public ulong PassedBreakpoint { get; set; }
+
+    /// <summary>The stack pointer at <see cref="PassedBreakpoint"/>.</summary>
+    public ulong PassedStackPointer { get; set; }
+
     /// <summary>We sent PTRACE_INTERRUPT and have not seen the stop yet.</summary>
     public bool InterruptPending { get; set; }
 

@@ -32,7 +32,20 @@ internal sealed class BreakpointMechanism(Proc proc, TargetMemory memory, SlotSp
         return true;
     }
 
-    public override Errno Disarm(Tracepoint tracepoint) => Write(tracepoint.Address, tracepoint.Instruction.Bytes[..PatchLength]);
+    public override Errno Disarm(Tracepoint tracepoint)
+    {
+        // The memory may be another's by now: a library that was unmapped takes the traps in it along. And a control breakpoint may need the trap.
+        Span<byte> now = stackalloc byte[proc.Isa.MaxInstructionLength];
+        ReadOnlySpan<byte> original = tracepoint.Instruction.Bytes;
+        now = now[..original.Length];
+        if (_platform.ReadCode(memory, tracepoint.Address, now) == now.Length
+            && !(now.StartsWith(proc.Isa.TrapBytes) && now[PatchLength..].SequenceEqual(original[PatchLength..])))
+        {
+            return Errno.None;
+        }
+
+        return proc.Process.ControlBreakpoints.Find(tracepoint.Address) is null ? Write(tracepoint.Address, original[..PatchLength]) : Errno.None;
+    }
 
     public override Displacement Displace(Tracepoint tracepoint, TracedTask task, ref RegisterSet registers, bool wantsAfter)
     {

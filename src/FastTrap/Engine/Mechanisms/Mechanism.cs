@@ -14,7 +14,7 @@ internal abstract class Mechanism
     /// <summary>Writes the patch. Returns false with errno when the memory is gone or refuses.</summary>
     public abstract bool TryArm(Tracepoint tracepoint, out Native.Errno error);
 
-    /// <summary>Puts the original bytes back. A memory that is gone is no error.</summary>
+    /// <summary>Puts the original bytes back where the patch stands. A memory that is gone, or another's by now, is no error.</summary>
     public abstract Native.Errno Disarm(Tracepoint tracepoint);
 
     /// <summary>

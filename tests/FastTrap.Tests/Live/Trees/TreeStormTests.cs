@@ -72,7 +72,8 @@ public sealed class TreeStormTests : LiveTest
             await Task.WhenAll(users);
             WaitUntil(() => tracer.Processes.All(p => p.Completion.IsCompleted), "the end of all processes");
             Assert.That(hot.ProcessFailures.Concat(loaded.ProcessFailures), Is.Empty);
-            Assert.That(hot.Failures.Concat(loaded.Failures), Is.Empty);
+            Assert.That(hot.Failures.Select(f => $"{f} {string.Join(", ", log.All.Where(e => f.Probe.Contains($"pid{e.ProcessId}:", StringComparison.Ordinal)))}"), Is.Empty);
+            Assert.That(loaded.Failures.Select(f => f.Refusal), Is.All.EqualTo(ProbeRefusal.Unloaded), "each time the library went");
             Assert.That(hot.HitCount, Is.EqualTo(calls), "calls of hot");
             Assert.That(loaded.HitCount, Is.EqualTo(plugins), "calls of plugin_hot");
             Assert.That(hot.GetHitCounts().Values.Sum(), Is.EqualTo(calls));

@@ -1,7 +1,7 @@
 using FastTrap.Isa;
 using FastTrap.Native;
 
-namespace FastTrap.Engine;
+namespace FastTrap.Control;
 
 /// <summary>The target's data memory as the thread that was hit sees it. Control thread only; one instance, aimed before each use.</summary>
 internal sealed class TaskMemory(IPlatform platform) : ITargetMemory
