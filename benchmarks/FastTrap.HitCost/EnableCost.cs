@@ -43,16 +43,19 @@ internal static class EnableCost
         long start = Stopwatch.GetTimestamp();
         _ = await process.ListAsync(description).ConfigureAwait(false);
         double match = Since(ref start);
+
+        // A probe that was enabled once stays registered, so the first time is what counts.
+        long before = GC.GetTotalMemory(forceFullCollection: true);
+        start = Stopwatch.GetTimestamp();
         ProbeEnabling enabling = await process.EnableAsync(description, options).ConfigureAwait(false);
         double enable = Since(ref start);
+        long bytes = GC.GetTotalMemory(forceFullCollection: true) - before;
         int tracepoints = enabling.Probes.Sum(p => p.SiteCount);
         start = Stopwatch.GetTimestamp();
         await enabling.DisposeAsync().ConfigureAwait(false);
         double disable = Since(ref start);
 
-        long before = GC.GetTotalMemory(forceFullCollection: true);
         enabling = await process.EnableAsync(description, options).ConfigureAwait(false);
-        long bytes = GC.GetTotalMemory(forceFullCollection: true) - before;
         start = Stopwatch.GetTimestamp();
         await tracer.DisposeAsync().ConfigureAwait(false);
         double detach = Since(ref start);

@@ -13,7 +13,7 @@ namespace FastTrap;
 /// Thread-safe; <see cref="ReadAllAsync"/> has one reader at a time. Predicates and handlers run on the process's control thread, one after another.
 /// Source: dtrace_impl.h, dtrace_enabling.
 /// </remarks>
-public sealed class ProbeEnabling : IAsyncDisposable
+public sealed partial class ProbeEnabling : IAsyncDisposable
 {
     /// <summary>Frames that a buffer holds over all its hits: half a gigabyte.</summary>
     private const long MaximumStackFrames = 1 << 26;
@@ -23,7 +23,7 @@ public sealed class ProbeEnabling : IAsyncDisposable
 
     /// <summary>The ring is that of a standing enabling, which reads it, and completes it.</summary>
     private readonly bool _isShared;
-    private readonly object _gate = new();
+    private readonly RankedLock _gate = new(LockRank.Enabling);
     private readonly List<ProbeFailure> _failures;
     private readonly Dictionary<Probe, EnabledProbe> _enabled = [];
     private Task? _disposal;
@@ -42,6 +42,13 @@ public sealed class ProbeEnabling : IAsyncDisposable
         _failures = [.. failures];
         _isShared = shared is not null;
         _ring = shared ?? MakeRing(_options);
+        if (_options.Budget is { } budget)
+        {
+            _governor = new BudgetGovernor(budget, _options.BudgetAction, System.Diagnostics.Stopwatch.Frequency);
+        }
+
+        proc.Core.Enablings.Add(this);
+        proc.Core.Enablings.CountRefused(_failures.Count);
     }
 
     internal Proc Proc { get; }
@@ -70,7 +77,7 @@ public sealed class ProbeEnabling : IAsyncDisposable
     {
         get
         {
-            lock (_gate)
+            using (_gate.Enter())
             {
                 return [.. _enabled.Keys];
             }
@@ -82,7 +89,7 @@ public sealed class ProbeEnabling : IAsyncDisposable
     {
         get
         {
-            lock (_gate)
+            using (_gate.Enter())
             {
                 return [.. _failures];
             }
@@ -107,7 +114,7 @@ public sealed class ProbeEnabling : IAsyncDisposable
     /// <summary>Hits of one probe so far which passed the predicate; 0 for a probe of another enabling.</summary>
     public long GetHitCount(Probe probe)
     {
-        lock (_gate)
+        using (_gate.Enter())
         {
             return _enabled.TryGetValue(probe, out EnabledProbe? enabled) ? enabled.HitCount : 0;
         }
@@ -135,7 +142,7 @@ public sealed class ProbeEnabling : IAsyncDisposable
             throw new InvalidOperationException("An enabling cannot be disposed by a handler: the handler must return first. Signal another thread to do it.");
         }
 
-        lock (_gate)
+        using (_gate.Enter())
         {
             // Not from here: it takes the process's gate, which may be held by one who wants this.
             _disposal ??= Task.Run(DisableAsync);
@@ -146,7 +153,7 @@ public sealed class ProbeEnabling : IAsyncDisposable
     /// <summary>All probes with their counts, in one look.</summary>
     internal IReadOnlyList<(Probe Probe, long Count)> GetHitCounts()
     {
-        lock (_gate)
+        using (_gate.Enter())
         {
             return [.. _enabled.Values.Select(e => (e.Probe, e.HitCount))];
         }
@@ -154,7 +161,7 @@ public sealed class ProbeEnabling : IAsyncDisposable
 
     internal void AddFailures(IEnumerable<ProbeFailure> failures)
     {
-        lock (_gate)
+        using (_gate.Enter())
         {
             _failures.AddRange(failures);
         }
@@ -162,7 +169,7 @@ public sealed class ProbeEnabling : IAsyncDisposable
 
     internal void Add(EnabledProbe enabled)
     {
-        lock (_gate)
+        using (_gate.Enter())
         {
             _enabled.TryAdd(enabled.Probe, enabled);
         }
@@ -170,16 +177,18 @@ public sealed class ProbeEnabling : IAsyncDisposable
 
     internal void AddFailure(ProbeSpec spec, string provider, ProbeRefusal refusal)
     {
-        lock (_gate)
+        Proc.Core.Enablings.CountRefused(1);
+        using (_gate.Enter())
         {
             _failures.Add(new ProbeFailure(
-                $"{provider}:{spec.Module}:{spec.Function}:{spec.Name}", spec.Instructions[0].Address, refusal, refusal.Describe()));
+                $"{provider}:{spec.Module}:{spec.Function}:{spec.Name}", spec.Address, refusal, refusal.Describe()));
         }
     }
 
     internal void OnWithdrawn(EnabledProbe enabled, ulong address, ProbeRefusal refusal, string? reason)
     {
-        lock (_gate)
+        Proc.Core.Enablings.CountRefused(1);
+        using (_gate.Enter())
         {
             string message = refusal.Describe();
             _failures.Add(new ProbeFailure(enabled.Probe.ToString(), address, refusal, reason is null ? message : $"{message} ({reason})"));
@@ -199,6 +208,12 @@ public sealed class ProbeEnabling : IAsyncDisposable
     /// <summary>A hit of one of the probes. Control thread; the target's thread is stopped. Allocates nothing.</summary>
     internal void Fire(EnabledProbe enabled, HitFrame frame, ref RegisterSet registers)
     {
+        if (IsResting)
+        {
+            return;
+        }
+
+        frame.Charge(this);
         ProbeContext context = new(enabled, frame, ref registers);
         try
         {
@@ -272,6 +287,7 @@ public sealed class ProbeEnabling : IAsyncDisposable
         }
 
         CompleteRing();
+        Proc.Core.Enablings.Remove(this);
         Process.Forget(this);
     }
 }

@@ -80,4 +80,7 @@ public enum ProbeRefusal
 
     /// <summary>The library was unloaded (<c>dlclose</c>) while the probe was enabled.</summary>
     Unloaded,
+
+    /// <summary>Its hits cost more than <see cref="ProbeOptions.Budget"/> allows, and it was disabled.</summary>
+    OverBudget,
 }

@@ -20,7 +20,7 @@ public sealed partial class TracedProcess : IAsyncDisposable
     private readonly TracerCore _core;
     private readonly ProcessHandle _handle;
     private readonly bool _killOnDispose;
-    private readonly object _gate = new();
+    private readonly RankedLock _gate = new(LockRank.ControlProcess);
     private readonly List<ProbeEnabling> _enablings = [];
     private ProcessImage _image;
     private int _executions;
@@ -128,7 +128,7 @@ public sealed partial class TracedProcess : IAsyncDisposable
             .ConfigureAwait(false);
         cancellationToken.ThrowIfCancellationRequested();
         Proc proc = work[0].Enabling.Proc;
-        lock (_gate)
+        using (_gate.Enter())
         {
             ObjectDisposedException.ThrowIf(_disposal is not null, this);
             _enablings.AddRange(work.Select(w => w.Enabling));
@@ -194,7 +194,7 @@ public sealed partial class TracedProcess : IAsyncDisposable
         }
 
         RequireOtherThread();
-        lock (_gate)
+        using (_gate.Enter())
         {
             if (_references > 1)
             {
@@ -211,7 +211,7 @@ public sealed partial class TracedProcess : IAsyncDisposable
     internal ValueTask CloseAsync()
     {
         RequireOtherThread();
-        lock (_gate)
+        using (_gate.Enter())
         {
             _references = 0;
             return new ValueTask(CloseLocked(WasCreated && _killOnDispose ? ReleaseKind.Kill : ReleaseKind.Run));
@@ -221,7 +221,7 @@ public sealed partial class TracedProcess : IAsyncDisposable
     /// <summary>Another user of the same handle; false if it is over, or is being disposed: then <paramref name="end"/> says when that is done.</summary>
     internal bool TryAddReference(out Task end)
     {
-        lock (_gate)
+        using (_gate.Enter())
         {
             end = _disposal ?? Task.CompletedTask;
             if (_disposal is not null || _handle.IsOver)
@@ -266,7 +266,7 @@ public sealed partial class TracedProcess : IAsyncDisposable
 
     internal void Forget(ProbeEnabling enabling)
     {
-        lock (_gate)
+        using (_gate.Enter())
         {
             _enablings.Remove(enabling);
         }
@@ -307,8 +307,15 @@ public sealed partial class TracedProcess : IAsyncDisposable
             ArgumentNullException.ThrowIfNull(request);
             ArgumentNullException.ThrowIfNull(request.Description);
             MatchResult match = image.Matcher.Match(request.Description, refresh: work.Count == 0, cancellationToken);
+            RegisteredProbes.Match(_core, proc, request.Description, match);
+            if (request.Options?.AfterInstruction == true)
+            {
+                match.FireAfter(request.Description, ProcessId);
+            }
+
             if (match.Specs.Count == 0)
             {
+                _core.Enablings.CountRefused(match.Failures.Count);
                 throw match.Failures.Count == 0
                     ? image.Matcher.ExplainNoMatch(request.Description)
                     : AllRefused(request.Description, match.Failures);
@@ -354,7 +361,7 @@ public sealed partial class TracedProcess : IAsyncDisposable
     private async Task EndAsync(ReleaseKind kind)
     {
         ProbeEnabling[] enablings;
-        lock (_gate)
+        using (_gate.Enter())
         {
             enablings = [.. _enablings];
         }
@@ -371,6 +378,7 @@ public sealed partial class TracedProcess : IAsyncDisposable
             await enabling.DisposeAsync().ConfigureAwait(false);
         }
 
+        Image.Retire();
         EmergencyRelease.Remove(this);
         _roster.Remove(this);
     }

@@ -38,6 +38,8 @@ public sealed partial class Tracer : IAsyncDisposable
         EmergencyRelease.Install();
     }
 
+    internal TracerCore Core => _core;
+
     /// <summary>The processes attached or created and not disposed yet.</summary>
     public IReadOnlyList<TracedProcess> Processes => _roster.Processes;
 
@@ -116,14 +118,29 @@ public sealed partial class Tracer : IAsyncDisposable
         return Probes.FileProbes.List(LinuxPlatformOrThrow(), path, description);
     }
 
-    /// <summary>Detaches from all processes; those that were created with <see cref="CreateOptions.KillOnDispose"/> are killed.</summary>
+    /// <summary>
+    /// Detaches from all processes; those that were created with <see cref="CreateOptions.KillOnDispose"/> are killed. Takes <see cref="TracerOptions.DisposeTimeout"/> at most.
+    /// </summary>
     public async ValueTask DisposeAsync()
     {
         _roster.Close();
+        List<TracedProcess> all = [];
+        await DisposeEngineAsync(ReleaseAllAsync(all), all).ConfigureAwait(false);
+        _views.Clear();
+        await Task.WhenAll(_roster.Standing.Select(s => s.DisposeAsync().AsTask())).ConfigureAwait(false);
+        _roster.CompleteSubscriptions();
+    }
 
-        // Again, for children may be born meanwhile.
+    /// <summary>Releases all processes, again and again, for children may be born meanwhile.</summary>
+    private async Task ReleaseAllAsync(List<TracedProcess> released)
+    {
         while (_roster.Processes is { Count: not 0 } processes)
         {
+            lock (released)
+            {
+                released.AddRange(processes.Except(released));
+            }
+
             // All at once: then no sleeping thread of a process tree is disturbed.
             foreach (TracedProcess process in processes)
             {
@@ -133,10 +150,6 @@ public sealed partial class Tracer : IAsyncDisposable
             await Task.WhenAll(processes.Select(p => p.CloseAsync().AsTask())).ConfigureAwait(false);
         }
 
-        _views.Clear();
-
-        await Task.WhenAll(_roster.Standing.Select(s => s.DisposeAsync().AsTask())).ConfigureAwait(false);
-        _roster.CompleteSubscriptions();
     }
 
     private static LinuxPlatform LinuxPlatformOrThrow() => OperatingSystem.IsLinux()

@@ -9,11 +9,17 @@ public sealed class TracerOptions
     private readonly int _spinMicroseconds = 50;
     private readonly TimeSpan _detachTimeout = TimeSpan.FromSeconds(10);
     private readonly int _maximumIdleViews = 8;
+    private readonly TimeSpan _disposeTimeout = TimeSpan.FromSeconds(30);
+    private readonly int _providerTableSize = 256;
+    private readonly int _procTableSize = 256;
 
     /// <summary>Where the library logs attaches, detaches and refusals; nothing is logged per hit. Default: nowhere.</summary>
     public ILoggerFactory? LoggerFactory { get; init; }
 
-    /// <summary>Most tracepoints that this tracer holds over all processes, 1 to 16,777,216. Default 250,000.</summary>
+    /// <summary>
+    /// Most tracepoints that this tracer holds over all processes, 1 to 16,777,216. Each probe counts with all its instructions from when it is first enabled until the tracer forgets it: when its
+    /// process ends, or when room is needed and nobody has it enabled. Default 250,000.
+    /// </summary>
     /// <exception cref="ArgumentOutOfRangeException">Out of range.</exception>
     public int MaximumTracepoints
     {
@@ -77,6 +83,52 @@ public sealed class TracerOptions
             ArgumentOutOfRangeException.ThrowIfGreaterThan(value, 1024);
             _maximumIdleViews = value;
         }
+    }
+
+    /// <summary>
+    /// Longest time for <see cref="Tracer.DisposeAsync"/>, 100 ms to 10 minutes. If handlers of a consumer hold up control threads for longer, the text of their processes is restored all the
+    /// same, and the rest is left to those threads. Default 30 s.
+    /// </summary>
+    /// <exception cref="ArgumentOutOfRangeException">Out of range.</exception>
+    public TimeSpan DisposeTimeout
+    {
+        get => _disposeTimeout;
+        init
+        {
+            ArgumentOutOfRangeException.ThrowIfLessThan(value, TimeSpan.FromMilliseconds(100));
+            ArgumentOutOfRangeException.ThrowIfGreaterThan(value, TimeSpan.FromMinutes(10));
+            _disposeTimeout = value;
+        }
+    }
+
+    /// <summary>Buckets of the table of providers, 1 to 65,536, rounded up to a power of two. Default 256; more are of use beyond some thousand processes.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">Out of range.</exception>
+    public int ProviderTableSize
+    {
+        get => _providerTableSize;
+        init
+        {
+            RequireTableSize(value);
+            _providerTableSize = value;
+        }
+    }
+
+    /// <summary>Buckets of the table of processes, 1 to 65,536, rounded up to a power of two. Default 256.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">Out of range.</exception>
+    public int ProcTableSize
+    {
+        get => _procTableSize;
+        init
+        {
+            RequireTableSize(value);
+            _procTableSize = value;
+        }
+    }
+
+    private static void RequireTableSize(int value)
+    {
+        ArgumentOutOfRangeException.ThrowIfLessThan(value, 1);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(value, 1 << 16);
     }
 }
 

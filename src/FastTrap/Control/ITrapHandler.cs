@@ -37,6 +37,9 @@ internal interface ITrapHandler
     /// <summary>A thread executed a trap at <paramref name="trapAddress"/>; its registers have the pc as the kernel left it.</summary>
     TrapOutcome OnTrap(TracedTask task, ref RegisterSet registers, ulong trapAddress);
 
+    /// <summary>The thread whose trap the handler answered last goes on.</summary>
+    void OnResumed();
+
     /// <summary>Whether a trap of the handler's stood at an address a moment ago, so that a thread may still be stopped on it.</summary>
     bool WasTrap(ulong address);
 

@@ -70,4 +70,10 @@ internal static partial class Log
 
     [LoggerMessage(22, LogLevel.Warning, "Process {ProcessId}: the control breakpoint at {Address:X} was given up, for its instruction could not be emulated")]
     public static partial void BreakpointGivenUp(ILogger logger, int processId, ulong address);
+
+    [LoggerMessage(23, LogLevel.Warning, "Process {ProcessId}: '{Description}' cost more than its budget allows and was disabled")]
+    public static partial void OverBudget(ILogger logger, int processId, string description);
+
+    [LoggerMessage(24, LogLevel.Error, "{Count} processes were not released in the time that a dispose may take; their text was restored")]
+    public static partial void DisposeIncomplete(ILogger logger, int count);
 }

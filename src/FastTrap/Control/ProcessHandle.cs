@@ -25,6 +25,7 @@ internal sealed class ProcessHandle
         Architecture = architecture;
         WasCreated = wasCreated;
         ControlBreakpoints = new ControlBreakpointTable(this);
+        StartTime = ProcStat.TryRead(platform, processId, out ProcStat stat, out _) ? stat.StartTime : 0;
     }
 
     public IPlatform Platform { get; }
@@ -32,6 +33,9 @@ internal sealed class ProcessHandle
     public ControlThread Thread { get; }
 
     public int ProcessId { get; }
+
+    /// <summary>Clock ticks from boot to its start, which tell it from another process of the same id; 0 if they could not be read.</summary>
+    public ulong StartTime { get; }
 
     public Architecture Architecture { get; }
 

@@ -3,8 +3,11 @@ using FastTrap.Isa;
 namespace FastTrap.Engine;
 
 /// <summary>A probe that matched and is to be enabled, with its decoded instructions.</summary>
-internal sealed class ProbeSpec
+internal sealed record ProbeSpec
 {
+    /// <summary>The provider's name without process id, for example <c>postgresql</c>; null for <c>pid</c>.</summary>
+    public string? Provider { get; init; }
+
     public required string Module { get; init; }
 
     public required string Function { get; init; }
@@ -23,4 +26,13 @@ internal sealed class ProbeSpec
 
     /// <summary>One for entry and offset probes, one or more for return probes.</summary>
     public required DisplacedInstruction[] Instructions { get; init; }
+
+    /// <summary>Instructions by which the program asks whether the probe is enabled.</summary>
+    public DisplacedInstruction[] IsEnabledInstructions { get; init; } = [];
+
+    /// <summary>The first instruction.</summary>
+    public ulong Address => Instructions.Length != 0 ? Instructions[0].Address : IsEnabledInstructions[0].Address;
+
+    /// <summary>What is known of the arguments.</summary>
+    public IReadOnlyList<ArgumentDescription> Arguments { get; init; } = [];
 }

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using FastTrap.Control;
 using FastTrap.Isa;
 using FastTrap.Native;
@@ -14,10 +15,10 @@ internal sealed partial class Proc
     private readonly List<ProbeEnabling> _enablings = [];
 
     /// <summary>Tracepoints of the enabling under way which are not in the table yet.</summary>
-    private readonly Dictionary<ulong, Tracepoint> _fresh = [];
+    private Dictionary<ulong, Tracepoint> _fresh = [];
 
-    /// <summary>Tracepoints of the enabling under way whose trap went with the library it stood in, while the same library came back.</summary>
-    private readonly List<Tracepoint> _bare = [];
+    /// <summary>Tracepoints of the enabling under way which are in the table, but not armed: those of an enabling that rests.</summary>
+    private readonly List<Tracepoint> _unarmed = [];
 
     /// <summary>
     /// Enables probes for several consumers in one change: tables are published first, then the traps are written. A probe whose
@@ -28,29 +29,30 @@ internal sealed partial class Proc
         RequireAlive();
         Process.Thread.PrepareForTraps(Process);
         RequireAlive();
-        foreach ((ProbeEnabling enabling, _) in requests)
-        {
-            // A standing enabling comes again for each module.
-            if (!_enablings.Contains(enabling))
-            {
-                _enablings.Add(enabling);
-            }
-        }
-
-        Dictionary<ulong, Tracepoint> fresh = _fresh;
-        fresh.Clear();
-        _bare.Clear();
-        bool isPublished = false;
-        int done = 0;
+        Dictionary<string, Provider> providers = [];
         try
         {
+            HoldProviders(requests, providers);
+            foreach ((ProbeEnabling enabling, _) in requests)
+            {
+                // A standing enabling comes again for each module.
+                if (!_enablings.Contains(enabling))
+                {
+                    _enablings.Add(enabling);
+                }
+            }
+
+            _fresh.Clear();
+            _unarmed.Clear();
+            int done = 0;
             foreach ((ProbeEnabling enabling, IReadOnlyList<ProbeSpec> specs) in requests)
             {
                 foreach (ProbeSpec spec in specs)
                 {
-                    if (!TryAttach(enabling, spec, fresh, out ProbeRefusal refusal))
+                    Provider provider = providers[spec.Provider ?? Provider.Pid];
+                    if (!TryAttach(enabling, spec, provider, out ProbeRefusal refusal))
                     {
-                        enabling.AddFailure(spec, ProviderName, refusal);
+                        enabling.AddFailure(spec, provider.Name, refusal);
                     }
 
                     if (++done % (SliceLength * 4) == 0)
@@ -62,42 +64,44 @@ internal sealed partial class Proc
                 }
             }
 
-            Publish(fresh.Values);
-            isPublished = true;
+            Publish(_fresh.Values);
+            Tracepoint[] order = [.. _fresh.Values, .. _unarmed];
+
+            // The table has them from here on. (A new one: the room that a large enabling needed would be kept for ever.)
+            _fresh = [];
+            _unarmed.Clear();
+            Array.Sort(order, static (a, b) => a.Address.CompareTo(b.Address));
+            foreach ((ProbeEnabling enabling, _) in requests)
+            {
+                enabling.BeginCost(Stopwatch.GetTimestamp());
+            }
+
+            List<Tracepoint> failed = [];
+            for (int start = 0; start < order.Length; start += SliceLength)
+            {
+                RequireAlive();
+                Arm(order.AsSpan(start, Math.Min(SliceLength, order.Length - start)), failed);
+                yield return true;
+            }
+
+            RequireAlive();
+            foreach (Tracepoint tracepoint in failed)
+            {
+                // Of a probe of several instructions those that were armed are disarmed.
+                DropProbesOf(tracepoint, tracepoint.Address, ProbeRefusal.CodeChanged, null);
+                Drop(tracepoint);
+            }
+
+            Compact();
         }
         finally
         {
-            if (!isPublished)
+            _fresh = [];
+            _unarmed.Clear();
+            foreach (Provider provider in providers.Values)
             {
-                // The process went away before the table, which is released as a whole, had them.
-                _core.ReleaseTracepoints(fresh.Count);
-                fresh.Clear();
+                _core.Providers.Release(provider, ProviderHold.Creating);
             }
-        }
-
-        Tracepoint[] order = [.. fresh.Values, .. _bare];
-
-        // The table has them from here on.
-        fresh.Clear();
-        _bare.Clear();
-        Array.Sort(order, static (a, b) => a.Address.CompareTo(b.Address));
-        List<Tracepoint> failed = [];
-        for (int start = 0; start < order.Length; start += SliceLength)
-        {
-            RequireAlive();
-            Arm(order.AsSpan(start, Math.Min(SliceLength, order.Length - start)), failed);
-            yield return true;
-        }
-
-        RequireAlive();
-        if (failed.Count != 0)
-        {
-            foreach (Tracepoint tracepoint in failed)
-            {
-                DropProbesOf(tracepoint, tracepoint.Address, ProbeRefusal.CodeChanged, null);
-            }
-
-            PublishUsed();
         }
     }
 
@@ -112,16 +116,20 @@ internal sealed partial class Proc
         // First all hits stop to count, at one moment; then the traps go.
         foreach (EnabledProbe enabled in enabling.EnabledProbes)
         {
-            enabled.Probe.Enabled = [.. enabled.Probe.Enabled.Where(e => e != enabled)];
+            enabled.Probe.Enabled = enabled.Probe.Enabled.Length == 1 ? [] : [.. enabled.Probe.Enabled.Where(e => e != enabled)];
+            if (enabled.Probe.Enabled.Length == 0)
+            {
+                // Its number stays; who else enables it gets the same probe.
+                OnProbeDisabled(enabled.Probe);
+            }
         }
 
         int done = 0;
-        bool changed = false;
         foreach (EnabledProbe enabled in enabling.EnabledProbes)
         {
             if (enabled.Probe.Enabled.Length == 0)
             {
-                changed |= Detach(enabled.Probe);
+                Detach(enabled.Probe);
             }
 
             if (++done % SliceLength == 0)
@@ -134,10 +142,7 @@ internal sealed partial class Proc
             }
         }
 
-        if (changed)
-        {
-            PublishUsed();
-        }
+        Compact();
     }
 
     /// <summary>A tracepoint whose instruction cannot be carried out away from its place: its text is restored, its probes fail with the reason.</summary>
@@ -146,10 +151,8 @@ internal sealed partial class Proc
         Log.SiteWithdrawn(_logger, ProcessId, tracepoint.Address, reason);
         _ = TryDisarm(tracepoint);
         DropProbesOf(tracepoint, tracepoint.Address, refusal, reason);
-        PublishUsed();
+        Compact();
     }
-
-    private string ProviderName => Provider.Name;
 
     private void RequireAlive()
     {
@@ -158,77 +161,6 @@ internal sealed partial class Proc
             throw new FastTrapException(
                 FastTrapError.ProcessEnded, $"Process {ProcessId} ended, or executed another program, while probes were being enabled.", ProcessId);
         }
-    }
-
-    /// <summary>Finds or makes the probe and its tracepoints, unarmed.</summary>
-    private bool TryAttach(ProbeEnabling enabling, ProbeSpec spec, Dictionary<ulong, Tracepoint> fresh, out ProbeRefusal refusal)
-    {
-        refusal = ProbeRefusal.None;
-        if (!Provider.TryGet(spec.FunctionAddress, spec.Name, spec.Function, out Probe? probe))
-        {
-            ulong[] sites = new ulong[spec.Instructions.Length];
-            int reserved = 0;
-            for (int i = 0; i < sites.Length; i++)
-            {
-                sites[i] = spec.Instructions[i].Address;
-                if (FindTracepoint(sites[i]) is { } existing)
-                {
-                    if (!existing.Instruction.Bytes.SequenceEqual(spec.Instructions[i].Bytes))
-                    {
-                        refusal = ProbeRefusal.CodeChanged;
-                    }
-                }
-                else if (_core.TryReserveTracepoint())
-                {
-                    reserved++;
-                }
-                else
-                {
-                    refusal = ProbeRefusal.TooManyTracepoints;
-                }
-
-                if (refusal != ProbeRefusal.None)
-                {
-                    _core.ReleaseTracepoints(reserved);
-                    return false;
-                }
-            }
-
-            probe = new Probe(
-                _core.NextProbeId(), Provider, spec.Module, spec.Function, spec.Name, spec.Kind, spec.FunctionAddress, spec.FunctionLength, spec.ColdStart,
-                spec.ColdLength, sites);
-            Provider.Add(probe);
-            for (int i = 0; i < sites.Length; i++)
-            {
-                Tracepoint? tracepoint = FindTracepoint(sites[i]);
-                if (tracepoint is null)
-                {
-                    tracepoint = new Tracepoint(spec.Instructions[i]);
-                    fresh.Add(sites[i], tracepoint);
-                }
-
-                if (spec.Kind == ProbeKind.Return)
-                {
-                    tracepoint.After = [.. tracepoint.After, probe];
-                }
-                else
-                {
-                    tracepoint.Before = [.. tracepoint.Before, probe];
-                }
-            }
-        }
-
-        NoteBareTracepoints(probe!);
-        if (Array.Exists(probe!.Enabled, e => e.Enabling == enabling))
-        {
-            // Matched twice, by two names of one module: once is enough.
-            return true;
-        }
-
-        EnabledProbe enabled = new(enabling, probe);
-        probe.Enabled = [.. probe.Enabled, enabled];
-        enabling.Add(enabled);
-        return true;
     }
 
     private Tracepoint? FindTracepoint(ulong address) =>
@@ -245,13 +177,13 @@ internal sealed partial class Proc
         }
     }
 
-    private void PublishUsed()
+    /// <summary>Makes a smaller table once most of it has gone: what goes one by one costs no table each.</summary>
+    private void Compact()
     {
-        int before = _table.Count;
-        List<Tracepoint> used = new(before);
-        used.AddRange(_table.All().Where(t => t.IsUsed || t.ArmedBy is not null));
-        _table = TracepointTable.Create(used);
-        _core.ReleaseTracepoints(before - used.Count);
+        if (_table.IsSparse)
+        {
+            _table = TracepointTable.Create([.. _table.All()]);
+        }
     }
 
     /// <summary>Writes traps, after a last look that the instructions are still what was decoded.</summary>
@@ -272,6 +204,8 @@ internal sealed partial class Proc
             Tracepoint tracepoint = tracepoints[i];
             if (!tracepoint.IsUsed)
             {
+                // Its probes failed meanwhile.
+                Drop(tracepoint);
                 continue;
             }
 
@@ -296,15 +230,25 @@ internal sealed partial class Proc
             {
                 failed.Add(tracepoint);
             }
+            else
+            {
+                _core.CountTracepoints(1);
+            }
         }
     }
 
-    /// <summary>Takes a probe off its tracepoints and disarms those that serve nobody any more; true if one was.</summary>
-    private bool Detach(Probe probe)
+    private void OnProbeDisabled(Probe probe)
     {
-        Provider.Condense(probe);
-        bool changed = false;
-        foreach (ulong site in probe.Sites)
+        if (probe.Owner.OnProbeDisabled(_core.Barrier.Generation, _core.Registry.IsHalfFull))
+        {
+            _core.Cleaner.Kick();
+        }
+    }
+
+    /// <summary>Takes a probe off its tracepoints; those that serve nobody any more are disarmed and leave the table.</summary>
+    private void Detach(Probe probe)
+    {
+        foreach (ulong site in probe.AllSites)
         {
             if (FindTracepoint(site) is not { } tracepoint)
             {
@@ -315,27 +259,44 @@ internal sealed partial class Proc
             tracepoint.After = Without(tracepoint.After, probe);
             if (!tracepoint.IsUsed)
             {
-                changed |= TryDisarm(tracepoint);
+                Drop(tracepoint);
+            }
+            else if (!IsWanted(tracepoint))
+            {
+                // Who is left rests.
+                _ = TryDisarm(tracepoint);
             }
         }
+    }
 
-        return changed;
+    /// <summary>A tracepoint that serves nobody leaves the table, unless its trap cannot be removed: then it is tried again at the detach.</summary>
+    private void Drop(Tracepoint tracepoint)
+    {
+        if (!tracepoint.IsUsed && TryDisarm(tracepoint) && _table.Find(tracepoint.Address) == tracepoint)
+        {
+            _table.Remove(tracepoint);
+        }
     }
 
     private static Probe[] Without(Probe[] probes, Probe probe) =>
-        Array.IndexOf(probes, probe) < 0 ? probes : [.. probes.Where(p => p != probe)];
+        Array.IndexOf(probes, probe) < 0 ? probes : probes.Length == 1 ? [] : [.. probes.Where(p => p != probe)];
 
-    /// <summary>All probes of a tracepoint fail for all who enabled them. The caller publishes.</summary>
+    /// <summary>All probes of a tracepoint fail for all who enabled them. The caller makes the table smaller.</summary>
     private void DropProbesOf(Tracepoint tracepoint, ulong address, ProbeRefusal refusal, string? reason)
     {
-        foreach (Probe probe in tracepoint.Before.Concat(tracepoint.After).ToArray())
+        foreach (Probe probe in tracepoint.Before.Concat(tracepoint.After).Distinct().ToArray())
         {
             foreach (EnabledProbe enabled in probe.Enabled)
             {
                 enabled.Enabling.OnWithdrawn(enabled, address, refusal, reason);
             }
 
-            probe.Enabled = [];
+            if (probe.Enabled.Length != 0)
+            {
+                probe.Enabled = [];
+                OnProbeDisabled(probe);
+            }
+
             Detach(probe);
         }
     }

@@ -22,6 +22,29 @@ internal sealed partial class Proc
         return _slots.Contains(trapAddress) ? OnSlotTrap(task, ref registers, trapAddress) : TrapOutcome.NotOurs;
     }
 
+    /// <summary>The stop is over: those it was for pay for it.</summary>
+    public void OnResumed()
+    {
+        ReadOnlySpan<ProbeEnabling> charged = _frame.Charged;
+        if (charged.IsEmpty)
+        {
+            return;
+        }
+
+        long start = Process.Thread.LastReport;
+        long now = EngineMetrics.StopDuration.Enabled ? Stopwatch.GetTimestamp() : 0;
+        foreach (ProbeEnabling enabling in charged)
+        {
+            enabling.Charge(start, ref now);
+        }
+
+        _frame.ClearCharged();
+        if (now != 0 && EngineMetrics.StopDuration.Enabled)
+        {
+            EngineMetrics.StopDuration.Record((double)(now - start) / Stopwatch.Frequency);
+        }
+    }
+
     private TrapOutcome OnHit(Tracepoint tracepoint, TracedTask task, ref RegisterSet registers)
     {
         registers.ProgramCounter = tracepoint.Address;
@@ -157,6 +180,7 @@ internal sealed partial class Proc
     private HitFrame Aim(TracedTask task, ulong siteAddress)
     {
         HitFrame frame = _frame;
+        frame.ClearCharged();
         frame.Task = task;
         frame.SiteAddress = siteAddress;
         frame.TimestampNs = Process.Thread.LastReport * (1_000_000_000 / Stopwatch.Frequency);
@@ -174,14 +198,20 @@ internal sealed partial class Proc
         }
     }
 
-    /// <summary>Return probes: only if the function was left. A return leaves always; a jump does when it goes outside.</summary>
+    /// <summary>
+    /// Return probes fire only if the function was left: a return leaves always, a jump does when it goes outside. A test whether its probe is enabled is answered with yes.
+    /// </summary>
     private static void FireAfter(Probe[] probes, Tracepoint tracepoint, HitFrame frame, ref RegisterSet registers)
     {
         bool isReturn = tracepoint.Instruction.Has(DisplacedTraits.Return);
         ulong pc = registers.ProgramCounter;
         foreach (Probe probe in probes)
         {
-            if (isReturn || !probe.IsInFunction(pc))
+            if (probe.IsTestAt(tracepoint.Address))
+            {
+                registers.ReturnValue = 1;
+            }
+            else if (probe.Kind != ProbeKind.Return || isReturn || !probe.IsInFunction(pc))
             {
                 foreach (EnabledProbe enabled in probe.Enabled)
                 {
@@ -210,6 +240,6 @@ internal sealed partial class Proc
         }
 
         _taskMemory.ThreadId = frame.Task.ThreadId;
-        return Isa.TryGetArgument(registers, _taskMemory, index, out value);
+        return Isa.TryGetArgument(registers, _taskMemory, probe.Details?.NativeIndex(index) ?? index, out value);
     }
 }

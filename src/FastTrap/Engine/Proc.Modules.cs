@@ -30,24 +30,21 @@ internal sealed partial class Proc
         foreach (Tracepoint tracepoint in gone)
         {
             DropProbesOf(tracepoint, tracepoint.Address, ProbeRefusal.Unloaded, null);
+            Drop(tracepoint);
         }
 
-        PublishUsed();
+        Compact();
     }
 
     /// <summary>
-    /// Of a probe that is in the table already: tracepoints that stand there as armed while the text has no trap of ours. Nobody told us that their library was
-    /// unloaded, and the same one is back in its place.
+    /// A tracepoint that stands as armed while the text has no trap of ours: nobody told us that its library was unloaded, and the same one is back in its place.
     /// </summary>
-    private void NoteBareTracepoints(Probe probe)
+    private void NoteIfBare(Tracepoint tracepoint)
     {
-        foreach (ulong site in probe.Sites)
+        if (tracepoint.ArmedBy is not null && !HasOwnTrap(tracepoint.Address))
         {
-            if (_table.Find(site) is { ArmedBy: not null } tracepoint && !HasOwnTrap(site))
-            {
-                tracepoint.ArmedBy = null;
-                _bare.Add(tracepoint);
-            }
+            tracepoint.ArmedBy = null;
+            _core.CountTracepoints(-1);
         }
     }
 }

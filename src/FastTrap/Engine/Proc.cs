@@ -12,7 +12,7 @@ namespace FastTrap.Engine;
 /// </summary>
 /// <remarks>
 /// Scheme. All changes are made on the control thread, in slices, so hits and changes never overlap and need no lock. The table of tracepoints is
-/// published as a whole for other threads, which read target text through it. A tracepoint is in the table before its trap is written and
+/// published for other threads, which read target text through it. Its probes are the registry's, its counts the table of procs'. A tracepoint is in the table before its trap is written and
 /// until after its trap was removed; a thread that ran into a trap which has gone meanwhile is recognised by control as stale.
 /// Source: fasttrap.c, fasttrap_proc_t and the functions on tracepoints.
 /// </remarks>
@@ -34,7 +34,6 @@ internal sealed partial class Proc : ITrapHandler
         _logger = core.Logger;
         Process = process;
         Isa = InstructionSet.For(process.Architecture);
-        Provider = new Provider($"pid{process.ProcessId}", this);
         Errno error = process.Platform.OpenMemory(process.ProcessId, out _memory);
         if (error is Errno.ESRCH or Errno.ENOENT)
         {
@@ -52,6 +51,7 @@ internal sealed partial class Proc : ITrapHandler
                 process.ProcessId, (int)error);
         }
 
+        Entry = core.Procs.Enter(new ProcIdentity(process.ProcessId, process.StartTime));
         _ledger.Reserve(process.Platform, process.ProcessId);
         _frame = new HitFrame(this);
         _taskMemory = new TaskMemory(process.Platform);
@@ -59,13 +59,16 @@ internal sealed partial class Proc : ITrapHandler
         _breakpoint = new BreakpointMechanism(this, _memory, _slots, _taskMemory);
     }
 
+    public TracerCore Core => _core;
+
     public ProcessHandle Process { get; }
 
     public int ProcessId => Process.ProcessId;
 
     public InstructionSet Isa { get; }
 
-    public Provider Provider { get; }
+    /// <summary>What the table of procs knows of it.</summary>
+    public ProcEntry Entry { get; }
 
     public TracepointTable Table => _table;
 
@@ -87,6 +90,7 @@ internal sealed partial class Proc : ITrapHandler
         {
             TracepointTable table = _table;
             ControlBreakpoint[] breakpoints = Process.ControlBreakpoints.Current;
+            int version = table.Version;
             int read = Process.Platform.ReadMemory(ProcessId, address, buffer);
             if (read < 0)
             {
@@ -95,7 +99,7 @@ internal sealed partial class Proc : ITrapHandler
 
             // Traps are written after their table was published and removed before they leave it: what was read has no others if the table stood.
             Interlocked.MemoryBarrier();
-            if (ReferenceEquals(table, _table) && ReferenceEquals(breakpoints, Process.ControlBreakpoints.Current))
+            if (ReferenceEquals(table, _table) && table.Version == version && ReferenceEquals(breakpoints, Process.ControlBreakpoints.Current))
             {
                 Unmask(table, address, read > 0 ? buffer[..read] : default);
                 ControlBreakpointTable.Unmask(breakpoints, address, read > 0 ? buffer[..read] : default);
@@ -114,7 +118,7 @@ internal sealed partial class Proc : ITrapHandler
             return;
         }
 
-        // The trap may not be written yet, or be gone already: what it displaces is the same.
+        // The trap may not be written yet: what it displaces is the same.
         int patch = _breakpoint.PatchLength;
         for (int i = 1 - patch; i < bytes.Length; i++)
         {
@@ -136,7 +140,7 @@ internal sealed partial class Proc : ITrapHandler
         }
 
         IsGone = true;
-        _core.ReleaseTracepoints(_table.Count);
+        _core.CountTracepoints(-_table.All().Count(t => t.ArmedBy is not null));
         _table = TracepointTable.Empty;
         _slots.Forget();
         _memory.Dispose();
@@ -147,6 +151,8 @@ internal sealed partial class Proc : ITrapHandler
         }
 
         _enablings.Clear();
+        _core.Providers.RetireAll(Entry);
+        _core.Procs.Leave(Entry, wasActive: true);
     }
 
     public void RestoreText()
@@ -240,6 +246,7 @@ internal sealed partial class Proc : ITrapHandler
 
         // Any other error: the memory is gone, and the trap with it.
         tracepoint.ArmedBy = null;
+        _core.CountTracepoints(-1);
         _ledger.Add(tracepoint.Address, tracepoint.Instruction.Bytes[..mechanism.PatchLength], isUnmapped);
         return true;
     }

@@ -8,8 +8,9 @@ internal sealed class ProcessImage
 {
     private readonly TracerCore _core;
     private readonly ProcessHandle _handle;
-    private readonly object _gate = new();
+    private readonly RankedLock _gate = new(LockRank.ControlProcess);
     private Proc? _proc;
+    private bool _isRetired;
 
     public ProcessImage(TracerCore core, ProcessHandle handle)
     {
@@ -23,16 +24,35 @@ internal sealed class ProcessImage
     /// <summary>The engine's side of the process, made when it is first needed, and given to control by the first enabling.</summary>
     public Proc GetProc()
     {
-        lock (_gate)
+        using (_gate.Enter())
         {
-            if (_proc is null)
+            if (_isRetired)
             {
-                _proc = new Proc(_core, _handle);
+                throw new FastTrapException(
+                    FastTrapError.ProcessEnded, $"Process {_handle.ProcessId} ended, or executed another program; attach to it, or enable, again.", _handle.ProcessId);
             }
 
-            return _proc;
+            return _proc ??= new Proc(_core, _handle);
         }
     }
+
+    /// <summary>
+    /// The address space is gone, by an exec, an exit or a detach: with it go the providers, and the engine's side of the process. Control thread, or after its end.
+    /// </summary>
+    public void Retire()
+    {
+        Proc? proc;
+        using (_gate.Enter())
+        {
+            _isRetired = true;
+            proc = _proc;
+        }
+
+        proc?.OnAddressSpaceGone();
+    }
+
+    /// <summary>The engine's side of the process, if there is one.</summary>
+    public Proc? ProcOrNull => Volatile.Read(ref _proc);
 
     /// <summary>See <see cref="Proc.RestoreBytes"/>.</summary>
     public void RestoreBytes() => Volatile.Read(ref _proc)?.RestoreBytes();

@@ -32,6 +32,7 @@ internal static class ProbeRefusalText
         ProbeRefusal.TooManyTracepoints => "The limit on tracepoints is reached; disable others, narrow the pattern, or raise TracerOptions.MaximumTracepoints.",
         ProbeRefusal.CodeChanged => "The code changed, or went away, before the probe could be enabled; enable it again.",
         ProbeRefusal.Unloaded => "The library was unloaded, and the probe with it; enable it again when the library is loaded again.",
+        ProbeRefusal.OverBudget => "Its hits cost more than its budget allows, so it was disabled; narrow the pattern, raise the budget, or let it be sampled (BudgetAction.Sample).",
         _ => throw new ArgumentOutOfRangeException(nameof(refusal), refusal, "Not a refusal."),
     };
 }

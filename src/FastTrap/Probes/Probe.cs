@@ -11,26 +11,40 @@ public enum ProbeKind
 
     /// <summary>One instruction, before it is executed.</summary>
     Offset,
+
+    /// <summary>One instruction, after it was executed.</summary>
+    PostOffset,
+
+    /// <summary>
+    /// Instructions by which a program asks whether a probe is enabled. They fire nothing: while the probe is enabled, the result register (<c>rax</c>, <c>x0</c>)
+    /// becomes 1 after them.
+    /// </summary>
+    IsEnabled,
 }
 
 /// <summary>One named point of one process: one or more instructions.</summary>
-/// <remarks>Immutable for users; thread-safe. Source: fasttrap.c, fasttrap_probe_t.</remarks>
+/// <remarks>
+/// Immutable for users; thread-safe. Source: fasttrap.c, fasttrap_probe_t.
+/// </remarks>
 public sealed class Probe
 {
-    /// <summary>The enablings which want its hits; replaced as a whole, read without a lock on the control thread.</summary>
+    /// <summary>The enablings which want its hits; replaced as a whole, changed and read on the control thread.</summary>
     internal Engine.EnabledProbe[] Enabled = [];
 
-    /// <summary>The instructions, by address.</summary>
+    /// <summary>The instructions, by address; those of is-enabled tests are not among them.</summary>
     internal readonly ulong[] Sites;
 
-    /// <summary>The function's split cold part, or 0 and 0.</summary>
-    internal readonly ulong ColdStart;
+    /// <summary>What few probes have; null for most.</summary>
+    internal readonly Engine.ProbeDetails? Details;
 
-    internal readonly ulong ColdLength;
+    /// <summary>The next in its chains of the registry, which owns these.</summary>
+    internal Probe? NextByName;
+
+    internal Probe? NextById;
 
     internal Probe(
         int id, Engine.Provider provider, string module, string function, string name, ProbeKind kind, ulong functionAddress, ulong functionLength,
-        ulong coldStart, ulong coldLength, ulong[] sites)
+        ulong[] sites, Engine.ProbeDetails? details = null)
     {
         Id = id;
         Owner = provider;
@@ -40,14 +54,16 @@ public sealed class Probe
         Kind = kind;
         FunctionAddress = functionAddress;
         FunctionLength = functionLength;
-        ColdStart = coldStart;
-        ColdLength = coldLength;
         Sites = sites;
+        Details = details;
     }
 
     internal Engine.Provider Owner { get; }
 
-    /// <summary>A number unique within the tracer, from 1.</summary>
+    /// <summary>
+    /// A number unique within the tracer, from 1. A probe keeps it while it is enabled, and afterwards until its process ends, executes another program, or the limit on
+    /// tracepoints makes the tracer forget probes that nobody has enabled (<see cref="Tracer.FindProbe(int)"/>).
+    /// </summary>
     public int Id { get; }
 
     /// <summary>The provider's name, for example <c>pid42</c>.</summary>
@@ -78,14 +94,32 @@ public sealed class Probe
     public ulong FunctionLength { get; }
 
     /// <summary>The first probed instruction (target virtual address).</summary>
-    public ulong Address => Sites[0];
+    public ulong Address => Sites.Length != 0 ? Sites[0] : IsEnabledSites[0];
 
-    /// <summary>How many instructions it stands for.</summary>
-    public int SiteCount => Sites.Length;
+    /// <summary>How many instructions it stands for, is-enabled tests included.</summary>
+    public int SiteCount => Sites.Length + IsEnabledSites.Length;
+
+    /// <summary>How far its name, and what it stands for, can be relied on.</summary>
+    public ProviderStability Stability => Owner.Stability;
+
+    /// <summary>What is known of its arguments; empty where the calling convention is all there is, as for the <c>pid</c> provider.</summary>
+    public IReadOnlyList<ArgumentDescription> Arguments => Details?.Arguments ?? [];
+
+    /// <summary>Whether it can still be found and enabled: false once its process has ended or executed another program, or the tracer forgot it.</summary>
+    public bool IsValid => !Owner.IsRetired && Owner.IsRegistered(this);
+
+    /// <summary>Instructions by which the program asks whether the probe is enabled.</summary>
+    internal ulong[] IsEnabledSites => Details?.IsEnabledSites ?? [];
+
+    /// <summary>All instructions that are patched while it is enabled.</summary>
+    internal IEnumerable<ulong> AllSites => Details is null ? Sites : Sites.Concat(IsEnabledSites);
+
+    /// <summary>Whether the instruction at an address is one by which the program asks whether the probe is enabled.</summary>
+    internal bool IsTestAt(ulong address) => Details is not null && Array.IndexOf(Details.IsEnabledSites, address) >= 0;
 
     /// <summary>Whether an address belongs to the function, its split part included.</summary>
     internal bool IsInFunction(ulong address) =>
-        address - FunctionAddress < FunctionLength || address - ColdStart < ColdLength;
+        address - FunctionAddress < FunctionLength || (Details is { } details && address - details.ColdStart < details.ColdLength);
 
     /// <summary>The full name, <c>provider:module:function:name</c>.</summary>
     public override string ToString() => $"{Provider}:{Module}:{Function}:{Name}";

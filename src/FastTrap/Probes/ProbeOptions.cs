@@ -20,6 +20,8 @@ public sealed class ProbeOptions
     private readonly int _bufferCapacity = 65_536;
     private readonly int _argumentCount = 6;
     private readonly int _stackDepth;
+    private readonly double? _budget;
+    private readonly BudgetAction _budgetAction = BudgetAction.Disable;
 
     /// <summary>Hits for which this is false are neither counted nor handled nor buffered. Default: all pass.</summary>
     public ProbePredicate? Predicate { get; init; }
@@ -68,6 +70,46 @@ public sealed class ProbeOptions
             ArgumentOutOfRangeException.ThrowIfNegative(value);
             ArgumentOutOfRangeException.ThrowIfGreaterThan(value, 512);
             _stackDepth = value;
+        }
+    }
+
+    /// <summary>
+    /// Offset probes fire after their instruction was executed, not before: its effects are seen. Entry and return probes of the description are left out. Default: false.
+    /// </summary>
+    public bool AfterInstruction { get; init; }
+
+    /// <summary>
+    /// Most that the hits may cost the target, as a share of one CPU (0.02 is 2 %), 0.0001 to 1; more than that, over a second or a part of it, and <see cref="BudgetAction"/> is taken. What counts is
+    /// <see cref="ProbeCost.ShareOfCpu"/>. Default null: no limit.
+    /// </summary>
+    /// <exception cref="ArgumentOutOfRangeException">Out of range.</exception>
+    public double? Budget
+    {
+        get => _budget;
+        init
+        {
+            if (value is not null and not (>= 0.0001 and <= 1))
+            {
+                throw new ArgumentOutOfRangeException(nameof(value), value, "A budget is a share of one CPU, from 0.0001 to 1.");
+            }
+
+            _budget = value;
+        }
+    }
+
+    /// <summary>What becomes of an enabling that exceeds <see cref="Budget"/>. Default: it is disabled.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">Not one of the names.</exception>
+    public BudgetAction BudgetAction
+    {
+        get => _budgetAction;
+        init
+        {
+            if (!Enum.IsDefined(value))
+            {
+                throw new ArgumentOutOfRangeException(nameof(value), value, "Not a budget action.");
+            }
+
+            _budgetAction = value;
         }
     }
 

@@ -40,7 +40,7 @@ public sealed partial class TracedProcess
         else
         {
             enabling = new ProbeEnabling(this, proc, standing.Description, standing.Options, match.Failures, ring);
-            lock (_gate)
+            using (_gate.Enter())
             {
                 if (_disposal is not null)
                 {
@@ -59,7 +59,7 @@ public sealed partial class TracedProcess
     /// <summary>A followed process is over.</summary>
     private void Forget()
     {
-        lock (_gate)
+        using (_gate.Enter())
         {
             _references = 0;
             _ = CloseLocked(ReleaseKind.Run);
@@ -68,7 +68,7 @@ public sealed partial class TracedProcess
 
     private Task Change(ProcessImage image, TracedTask? held)
     {
-        lock (_gate)
+        using (_gate.Enter())
         {
             return _changes = ChangeAfterAsync(_changes, image, held);
         }
@@ -151,6 +151,7 @@ public sealed partial class TracedProcess
         public void OnExecuted(ProcessHandle handle)
         {
             ProcessImage old = process.Image;
+            old.Retire();
             ProcessImage image = new(process._core, handle);
             Volatile.Write(ref process._image, image);
             Interlocked.Increment(ref process._executions);

@@ -71,6 +71,7 @@ public sealed partial class Tracer
     {
         ObjectDisposedException.ThrowIf(_roster.IsClosed, this);
         ControlThread thread = new(_core.Platform, _core.Options, _core.Logger);
+        _core.Barrier.Add(thread.Passes);
         ProcessStart begin = new(_roster, _core, killOnDispose);
         TracedProcess process;
         try

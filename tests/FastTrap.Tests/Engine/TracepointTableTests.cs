@@ -42,12 +42,27 @@ public sealed class TracepointTableTests
     }
 
     [Test]
-    public void LimitOnTracepointsIsExact()
+    public void WhatIsTakenOutIsFoundNoMoreAndTheRestIs()
     {
-        TracerCore core = new(FastTrap.Native.LinuxPlatform.Instance, new TracerOptions { MaximumTracepoints = 3 });
-        Assert.That(Enumerable.Range(0, 5).Select(_ => core.TryReserveTracepoint()), Is.EqualTo(new[] { true, true, true, false, false }));
-        core.ReleaseTracepoints(2);
-        Assert.That(Enumerable.Range(0, 3).Select(_ => core.TryReserveTracepoint()), Is.EqualTo(new[] { true, true, false }));
+        Tracepoint[] all = [.. Enumerable.Range(1, 1000).Select(i => At((ulong)i))];
+        TracepointTable table = TracepointTable.Create(all);
+        for (int i = 0; i < all.Length; i += 3)
+        {
+            int version = table.Version;
+            table.Remove(all[i]);
+            Assert.That(table.Version, Is.Not.EqualTo(version), "a reader cannot tell that one went");
+        }
+
+        Assert.That(all.Where((_, i) => i % 3 == 0).Select(t => table.Find(t.Address)), Is.All.Null);
+        Assert.That(all.Where((_, i) => i % 3 != 0).All(t => table.Find(t.Address) == t));
+        Assert.That(table.All().Count(), Is.EqualTo(table.Count).And.EqualTo(666));
+        Assert.That(table.IsSparse, Is.False);
+        foreach (Tracepoint tracepoint in table.All().Take(200).ToArray())
+        {
+            table.Remove(tracepoint);
+        }
+
+        Assert.That(table.IsSparse);
     }
 
     private static Tracepoint At(ulong address)

@@ -21,6 +21,16 @@ public sealed class OptionsTests
             Refuses(() => new TracerOptions { SpinMicroseconds = 10_001 });
             Refuses(() => new TracerOptions { DetachTimeout = TimeSpan.FromMilliseconds(99) });
             Refuses(() => new TracerOptions { DetachTimeout = TimeSpan.FromMinutes(11) });
+            Refuses(() => new TracerOptions { DisposeTimeout = TimeSpan.FromMilliseconds(99) });
+            Refuses(() => new TracerOptions { DisposeTimeout = TimeSpan.FromMinutes(11) });
+            Refuses(() => new TracerOptions { ProviderTableSize = 0 });
+            Refuses(() => new TracerOptions { ProviderTableSize = 65_537 });
+            Refuses(() => new TracerOptions { ProcTableSize = 0 });
+            Refuses(() => new TracerOptions { ProcTableSize = 65_537 });
+            Refuses(() => new ProbeOptions { Budget = 0 });
+            Refuses(() => new ProbeOptions { Budget = 1.1 });
+            Refuses(() => new ProbeOptions { Budget = double.NaN });
+            Refuses(() => new ProbeOptions { BudgetAction = (BudgetAction)7 });
         });
     }
 
@@ -29,6 +39,9 @@ public sealed class OptionsTests
     {
         ProbeOptions probe = new() { BufferCapacity = 1 << 22, ArgumentCount = 10, StackDepth = 512 };
         Assert.That((probe.BufferCapacity, probe.ArgumentCount, probe.StackDepth), Is.EqualTo((1 << 22, 10, 512)));
+        Assert.That((new ProbeOptions { Budget = 0.0001 }.Budget, new ProbeOptions { Budget = 1 }.Budget, new ProbeOptions().Budget), Is.EqualTo((0.0001, 1.0, (double?)null)));
+        TracerOptions sizes = new() { ProviderTableSize = 65_536, ProcTableSize = 1, DisposeTimeout = TimeSpan.FromMilliseconds(100) };
+        Assert.That((sizes.ProviderTableSize, sizes.ProcTableSize), Is.EqualTo((65_536, 1)));
         TracerOptions tracer = new() { MaximumTracepoints = 1 << 24, SpinMicroseconds = 0, DetachTimeout = TimeSpan.FromMinutes(10) };
         Assert.That((tracer.MaximumTracepoints, tracer.SpinMicroseconds, tracer.DetachTimeout), Is.EqualTo((1 << 24, 0, TimeSpan.FromMinutes(10))));
     }

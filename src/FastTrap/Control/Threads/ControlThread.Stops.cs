@@ -186,10 +186,12 @@ internal sealed partial class ControlThread
             task.KnownMask = task.HeldMask;
             _platform.SetSignalInfo(task.ThreadId, held);
             Resume(task, held.si_signo);
+            process.Handler?.OnResumed();
             return;
         }
 
         Resume(task, 0);
+        process.Handler?.OnResumed();
     }
 
     /// <summary>A SIGTRAP that belongs to no tracepoint: ours of a moment ago, or the target's own business.</summary>

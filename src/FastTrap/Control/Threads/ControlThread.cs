@@ -60,6 +60,9 @@ internal sealed partial class ControlThread
     /// <summary>Whether the caller is the control thread itself: a handler's code.</summary>
     public bool IsCurrent => Environment.CurrentManagedThreadId == _thread.ManagedThreadId;
 
+    /// <summary>The passes of its loop, for whoever waits until it uses nothing of before.</summary>
+    public PassCounter Passes { get; } = new();
+
     /// <summary>When the kernel's report that is being handled came (<see cref="Stopwatch"/> ticks).</summary>
     public long LastReport => _lastReport;
 
@@ -169,6 +172,7 @@ internal sealed partial class ControlThread
         {
             while (!_ending)
             {
+                Passes.Pass();
                 RunQueued();
                 if (_ending)
                 {
@@ -196,6 +200,7 @@ internal sealed partial class ControlThread
         finally
         {
             _closed = true;
+            Passes.End();
             Interlocked.MemoryBarrier();
             foreach (ProcessHandle process in _processes.ToArray())
             {
@@ -237,6 +242,7 @@ internal sealed partial class ControlThread
             Interlocked.MemoryBarrier();
             if (_queue.IsEmpty)
             {
+                Passes.Rest();
                 Monitor.Wait(_idle);
             }
 
@@ -268,7 +274,9 @@ internal sealed partial class ControlThread
             Interlocked.MemoryBarrier();
             if (_queue.IsEmpty)
             {
+                Passes.Rest();
                 id = _platform.Wait(-1, block: true, out status);
+                Passes.Pass();
             }
 
             _sleeping = false;

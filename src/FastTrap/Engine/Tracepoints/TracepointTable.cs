@@ -3,13 +3,21 @@ using System.Runtime.CompilerServices;
 namespace FastTrap.Engine;
 
 /// <summary>
-/// Tracepoints by address: immutable once published, so that any thread looks up without a lock. A change makes a new table.
+/// Tracepoints by address: any thread looks up without a lock. What is added makes a new table; what goes is taken out in place.
 /// </summary>
-/// <remarks>Open addressing, at most half full. Source: fasttrap.c, fasttrap_tpoints.</remarks>
+/// <remarks>
+/// Open addressing, at most half full. A tracepoint that went leaves a mark which look-ups pass over; <see cref="Version"/> tells a reader that some went meanwhile.
+/// One writer, the control thread. Source: fasttrap.c, fasttrap_tpoints.</remarks>
 internal sealed class TracepointTable
 {
     private readonly Tracepoint?[] _slots;
     private readonly int _shift;
+
+    /// <summary>Stands where one was taken out. Its address is no instruction's.</summary>
+    private static readonly Tracepoint s_gone = new(default);
+
+    private int _version;
+    private int _count;
 
     private TracepointTable(int capacity)
     {
@@ -19,7 +27,13 @@ internal sealed class TracepointTable
 
     public static TracepointTable Empty { get; } = new(4);
 
-    public int Count { get; private init; }
+    public int Count => Volatile.Read(ref _count);
+
+    /// <summary>How many were taken out.</summary>
+    public int Version => Volatile.Read(ref _version);
+
+    /// <summary>Whether most of it was taken out, so that a new table is due.</summary>
+    public bool IsSparse => _version > _count;
 
     /// <summary>The lowest and highest address, to pass over most look-ups quickly.</summary>
     public ulong Lowest { get; private init; } = ulong.MaxValue;
@@ -37,7 +51,7 @@ internal sealed class TracepointTable
             highest = Math.Max(highest, tracepoint.Address);
         }
 
-        TracepointTable table = new(capacity) { Count = tracepoints.Count, Lowest = lowest, Highest = highest };
+        TracepointTable table = new(capacity) { _count = tracepoints.Count, Lowest = lowest, Highest = highest };
         foreach (Tracepoint tracepoint in tracepoints)
         {
             table.Insert(tracepoint);
@@ -56,16 +70,31 @@ internal sealed class TracepointTable
             Tracepoint? found = slots[i];
             if (found is null || found.Address == address)
             {
-                return found;
+                return found == s_gone ? null : found;
             }
         }
+    }
+
+    /// <summary>Takes one out that is in.</summary>
+    public void Remove(Tracepoint tracepoint)
+    {
+        int mask = _slots.Length - 1;
+        int i = Hash(tracepoint.Address);
+        while (_slots[i] != tracepoint)
+        {
+            i = (i + 1) & mask;
+        }
+
+        Volatile.Write(ref _slots[i], s_gone);
+        Volatile.Write(ref _count, _count - 1);
+        Interlocked.Increment(ref _version);
     }
 
     public IEnumerable<Tracepoint> All()
     {
         foreach (Tracepoint? tracepoint in _slots)
         {
-            if (tracepoint is not null)
+            if (tracepoint is not null && tracepoint != s_gone)
             {
                 yield return tracepoint;
             }

@@ -1,0 +1,54 @@
+namespace FastTrap.Engine;
+
+/// <summary>The enablings of a tracer that are alive, and the sums of those that have ended: what the metrics show. Thread-safe; one leaf lock.</summary>
+internal sealed class EnablingRoster
+{
+    private readonly RankedLock _lock = new(LockRank.Leaf);
+    private readonly HashSet<ProbeEnabling> _enablings = [];
+    private long _endedHits;
+    private long _endedLost;
+    private long _refused;
+
+    public void Add(ProbeEnabling enabling)
+    {
+        using (_lock.Enter())
+        {
+            _enablings.Add(enabling);
+        }
+    }
+
+    /// <summary>An enabling has ended: its counts do not change any more.</summary>
+    public void Remove(ProbeEnabling enabling)
+    {
+        using (_lock.Enter())
+        {
+            if (_enablings.Remove(enabling))
+            {
+                _endedHits += enabling.HitCount;
+                _endedLost += enabling.LostHits;
+            }
+        }
+    }
+
+    /// <summary>Probes were refused.</summary>
+    public void CountRefused(int count) => Interlocked.Add(ref _refused, count);
+
+    public (long Hits, long Lost, long Refused) Totals
+    {
+        get
+        {
+            using (_lock.Enter())
+            {
+                long hits = _endedHits;
+                long lost = _endedLost;
+                foreach (ProbeEnabling enabling in _enablings)
+                {
+                    hits += enabling.HitCount;
+                    lost += enabling.LostHits;
+                }
+
+                return (hits, lost, Interlocked.Read(ref _refused));
+            }
+        }
+    }
+}

@@ -1,0 +1,30 @@
+namespace FastTrap.Engine;
+
+/// <summary>What few probes have. Immutable.</summary>
+internal sealed class ProbeDetails
+{
+    /// <summary>The function's split cold part, or 0 and 0.</summary>
+    public ulong ColdStart { get; init; }
+
+    public ulong ColdLength { get; init; }
+
+    /// <summary>Instructions by which the program asks whether the probe is enabled, by address.</summary>
+    public ulong[] IsEnabledSites { get; init; } = [];
+
+    public IReadOnlyList<ArgumentDescription> Arguments { get; init; } = [];
+
+    /// <summary>The native argument that an argument of the probe is: they may be given in another order than the program passes them.</summary>
+    public int NativeIndex(int index) => (uint)index < (uint)Arguments.Count ? Arguments[index].NativeIndex : index;
+
+    /// <summary>What a spec has of these; null if nothing.</summary>
+    public static ProbeDetails? Of(ProbeSpec spec) =>
+        spec.ColdLength == 0 && spec.IsEnabledInstructions.Length == 0 && spec.Arguments.Count == 0
+            ? null
+            : new ProbeDetails
+            {
+                ColdStart = spec.ColdStart,
+                ColdLength = spec.ColdLength,
+                IsEnabledSites = Array.ConvertAll(spec.IsEnabledInstructions, i => i.Address),
+                Arguments = spec.Arguments,
+            };
+}

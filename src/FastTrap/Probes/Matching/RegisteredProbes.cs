@@ -1,0 +1,78 @@
+using FastTrap.Engine;
+using FastTrap.Isa;
+using FastTrap.Symbols;
+
+namespace FastTrap.Probes;
+
+/// <summary>Finds the probes that meta providers registered for a process image, and decodes what they need to be enabled.</summary>
+internal static class RegisteredProbes
+{
+    /// <summary>Adds those which a description means. Any thread.</summary>
+    public static void Match(TracerCore core, Proc proc, ProbeDescription description, MatchResult result)
+    {
+        Glob providers = new(description.Provider);
+        foreach (Provider provider in core.Providers.All())
+        {
+            if (provider.Proc != proc.Entry || provider.BaseName == Provider.Pid || provider.IsRetired || !providers.IsMatch(provider.Name))
+            {
+                continue;
+            }
+
+            Glob modules = new(description.Module);
+            Glob functions = new(description.Function);
+            Glob names = new(description.Name);
+            foreach (Probe probe in core.Registry.ProbesOf(provider).OrderBy(p => p.Id))
+            {
+                if (modules.IsMatch(probe.Module) && functions.IsMatch(probe.Function) && names.IsMatch(probe.Name))
+                {
+                    Add(proc, provider, probe, result);
+                }
+            }
+        }
+    }
+
+    private static void Add(Proc proc, Provider provider, Probe probe, MatchResult result)
+    {
+        if (!TryDecode(proc, probe.Sites, out DisplacedInstruction[] instructions, out ulong at, out ProbeRefusal refusal)
+            || !TryDecode(proc, probe.IsEnabledSites, out DisplacedInstruction[] tests, out at, out refusal))
+        {
+            result.Failures.Add(new ProbeFailure(probe.ToString(), at, refusal, refusal.Describe()));
+            return;
+        }
+
+        result.SiteCount += probe.SiteCount;
+        result.Specs.Add(new ProbeSpec
+        {
+            Provider = provider.BaseName,
+            Module = probe.Module,
+            Function = probe.Function,
+            Name = probe.Name,
+            Kind = probe.Kind,
+            FunctionAddress = probe.FunctionAddress,
+            FunctionLength = probe.FunctionLength,
+            Instructions = instructions,
+            IsEnabledInstructions = tests,
+            Arguments = probe.Arguments,
+        });
+    }
+
+    private static bool TryDecode(Proc proc, ulong[] sites, out DisplacedInstruction[] instructions, out ulong at, out ProbeRefusal refusal)
+    {
+        instructions = new DisplacedInstruction[sites.Length];
+        Span<byte> bytes = stackalloc byte[16];
+        for (int i = 0; i < sites.Length; i++)
+        {
+            at = sites[i];
+            int read = proc.ReadMemory(at, bytes[..proc.Isa.MaxInstructionLength]);
+            refusal = ProbeRefusal.MemoryAccess;
+            if (read <= 0 || !proc.Isa.TryDecode(bytes[..read], at, out instructions[i], out refusal))
+            {
+                return false;
+            }
+        }
+
+        at = 0;
+        refusal = ProbeRefusal.None;
+        return true;
+    }
+}
