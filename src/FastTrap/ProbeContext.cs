@@ -52,10 +52,10 @@ public readonly ref struct ProbeContext
 
     /// <summary>
     /// Integer or pointer argument <paramref name="index"/>, from 0, as it is at the function's first instruction; from the seventh on (x86-64) it is read
-    /// from the stack. Of a return probe: 0 is the offset of the return site in the function in bytes, 1 the return value, 2 the second return register.
+    /// from the stack. Of a static probe: the argument that it declares, as <see cref="GetArgumentKind"/> says. Of a return probe: 0 is the offset of the return site in the function in bytes, 1 the return value, 2 the second return register.
     /// </summary>
-    /// <exception cref="ArgumentOutOfRangeException">Negative, or more than 2 at a return probe.</exception>
-    /// <exception cref="FastTrapException">The stack could not be read.</exception>
+    /// <exception cref="ArgumentOutOfRangeException">Negative, or more than 2 at a return probe, or more than a static probe declares.</exception>
+    /// <exception cref="FastTrapException">It could not be read.</exception>
     public ulong GetArgument(int index)
     {
         if (TryGetArgument(index, out ulong value))
@@ -68,12 +68,49 @@ public readonly ref struct ProbeContext
             throw new ArgumentOutOfRangeException(nameof(index), index, "A return probe has arguments 0 (offset), 1 and 2 (return values).");
         }
 
+        if (Probe.Kind == ProbeKind.Static)
+        {
+            Usdt.UsdtArgument[] arguments = Probe.ArgumentsAt(_frame.SiteAddress);
+            throw index >= arguments.Length
+                ? new ArgumentOutOfRangeException(nameof(index), index, $"{Probe} has {arguments.Length} arguments.")
+                : new FastTrapException(
+                    FastTrapError.MemoryAccess, $"Argument {index} of {Probe} could not be read ({arguments[index].Location}); ask with TryGetArgument.", ProcessId,
+                    address: _frame.SiteAddress);
+        }
+
         throw new FastTrapException(
             FastTrapError.MemoryAccess, $"Argument {index} of {Probe} could not be read from the stack.", ProcessId, address: _registers.StackPointer);
     }
 
     /// <summary>As <see cref="GetArgument"/>; false where it would throw for what was read.</summary>
     public bool TryGetArgument(int index, out ulong value) => _frame.Proc.TryGetArgument(_frame, _registers, Probe, index, out value);
+
+    /// <summary>What argument <paramref name="index"/>, from 0, is. Arguments of functions are taken for unsigned integers.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">Negative.</exception>
+    public ArgumentKind GetArgumentKind(int index) => Probe.KindOf(_frame.SiteAddress, index);
+
+    /// <summary>A floating-point argument of a static probe; false if it is none or cannot be read.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">Negative.</exception>
+    public bool TryGetArgumentDouble(int index, out double value)
+    {
+        bool isRead = TryGetArgument(index, out ulong bits) && GetArgumentKind(index) == ArgumentKind.Floating;
+        value = isRead ? BitConverter.UInt64BitsToDouble(bits) : 0;
+        return isRead;
+    }
+
+    /// <summary>Reads the text that an argument points to, as <see cref="TryReadString"/> does. False if the argument or the text cannot be read.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">The number is negative, or <paramref name="maximumLength"/> is out of range.</exception>
+    public bool TryGetArgumentString(int index, int maximumLength, [NotNullWhen(true)] out string? text)
+    {
+        text = null;
+        return TryGetArgument(index, out ulong address) && TryReadString(address, maximumLength, out text);
+    }
+
+    /// <summary>
+    /// Reads the bytes of a static probe's argument as they are, the lowest first: all of a vector. Returns the bytes read, fewer where the argument is shorter; 0 if it
+    /// cannot be read, or the probe is not static.
+    /// </summary>
+    public int ReadArgument(int index, Span<byte> buffer) => _frame.Proc.ReadArgument(_frame, _registers, Probe, index, buffer);
 
     /// <summary>Reads target memory into <paramref name="buffer"/>. Returns the bytes read, fewer where memory ends, 0 if none. Probes are not seen in text.</summary>
     public int Read(ulong address, Span<byte> buffer)

@@ -63,8 +63,18 @@ public sealed partial class ProbeEnabling : IAsyncDisposable
                 $"A buffer of {options.BufferCapacity} hits with {options.StackDepth} frames each is too large; their product may be {MaximumStackFrames} at most.", nameof(options));
         }
 
-        return options.IsBuffered ? new HitRing(options.BufferCapacity, options.StackDepth) : null;
+        HitTexts? texts = options.IsBuffered && options.StringIndices.Length != 0 ? new HitTexts(options.StringIndices, options.StringLength) : null;
+        if (texts is not null && (long)options.BufferCapacity * texts.Length > ProbeOptions.MaximumTextBytes)
+        {
+            throw new ArgumentException(
+                $"A buffer of {options.BufferCapacity} hits with {texts.Length} bytes of texts each is too large; their product may be {ProbeOptions.MaximumTextBytes} at most.",
+                nameof(options));
+        }
+
+        return options.IsBuffered ? new HitRing(options.BufferCapacity, options.StackDepth, texts) : null;
     }
+
+    internal bool RaisesSemaphores => _options.RaiseSemaphores;
 
     /// <summary>The process.</summary>
     public TracedProcess Process { get; }
@@ -242,7 +252,7 @@ public sealed partial class ProbeEnabling : IAsyncDisposable
 
     private void Record(EnabledProbe enabled, in ProbeContext context, HitFrame frame)
     {
-        ref HitRecord record = ref _ring!.TryBegin(out long position, out Span<ulong> stack);
+        ref HitRecord record = ref _ring!.TryBegin(out long position, out Span<ulong> stack, out Span<byte> texts);
         if (Unsafe.IsNullRef(ref record))
         {
             return;
@@ -253,15 +263,33 @@ public sealed partial class ProbeEnabling : IAsyncDisposable
         record.ThreadId = context.ThreadId;
         record.TimestampNs = frame.TimestampNs;
         record.ProgramCounter = frame.SiteAddress;
+        RecordArguments(enabled.Probe, context, ref record);
+        _ring.Texts?.Record(context, texts);
+        record.StackCount = stack.IsEmpty ? 0 : context.GetUserStack(stack);
+        _ring.End(position);
+    }
+
+    private void RecordArguments(Probe probe, in ProbeContext context, ref HitRecord record)
+    {
+        // Of the arguments of a static probe each stands for itself; those of a function end where one cannot be read.
+        int wanted = _options.ArgumentCount;
+        bool isStatic = probe.Kind == ProbeKind.Static;
+        wanted = isStatic ? Math.Min(wanted, probe.ArgumentsAt(context.ProgramCounter).Length) : wanted;
+        record.Unreadable = 0;
         int count = 0;
-        while (count < _options.ArgumentCount && context.TryGetArgument(count, out ulong value))
+        for (; count < wanted; count++)
         {
-            record.Arguments[count++] = value;
+            bool isRead = context.TryGetArgument(count, out ulong value);
+            if (!isRead && !isStatic)
+            {
+                break;
+            }
+
+            record.Arguments[count] = value;
+            record.Unreadable |= isRead ? 0 : 1u << count;
         }
 
         record.ArgumentCount = count;
-        record.StackCount = stack.IsEmpty ? 0 : context.GetUserStack(stack);
-        _ring.End(position);
     }
 
     private void CompleteRing()

@@ -75,6 +75,9 @@ public enum ProbeRefusal
     /// <summary>The limit on tracepoints was reached.</summary>
     TooManyTracepoints,
 
+    /// <summary>The semaphore of a static probe could not be raised.</summary>
+    SemaphoreAccess,
+
     /// <summary>The code changed, or went away, before the probe could be enabled.</summary>
     CodeChanged,
 

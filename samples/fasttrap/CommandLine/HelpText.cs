@@ -20,6 +20,7 @@ internal static class HelpText
           'libc.so.6:mem*:return'       every return of every function named mem...
           a.out:main:1f                 the instruction at offset 0x1f of main in the executable
           'pid42:libfoo*:*:entry'       every function of libfoo in process 42
+          'postgresql*:::query-start'   a static probe (USDT); 'list' shows them: '*:::*-*'
 
         Processes
           -p, --pid PID           attach to a running process; may be repeated
@@ -30,7 +31,7 @@ internal static class HelpText
           --json                  one JSON object a line
           -o, --output FILE       write the results to FILE
           -d, --duration SECONDS  end after that time
-          --args N                trace: show N arguments, 0 to 10 (default 6)
+          --args N                trace: show N arguments, 0 to 12 (default 6)
           --all                   count: show the probes that were never hit, too
           --depth N               stack: frames at most (default 64)
           --folded                stack: one line a stack, as flame graph tools read it

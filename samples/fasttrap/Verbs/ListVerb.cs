@@ -70,12 +70,24 @@ internal sealed class ListVerb(ToolOptions options, ResultWriter results) : Verb
                     json.WriteString("displayFunction", probe.DisplayFunction);
                     json.WriteString("name", probe.Name);
                     json.WriteNumber("address", probe.Address);
+                    json.WriteNumber("sites", probe.SiteCount);
+                    json.WriteStartArray("arguments");
+                    foreach (ArgumentDescription argument in probe.Arguments)
+                    {
+                        json.WriteStartObject();
+                        json.WriteString("type", argument.TranslatedType);
+                        json.WriteString("nativeType", argument.NativeType);
+                        json.WriteString("location", argument.Location);
+                        json.WriteEndObject();
+                    }
+
+                    json.WriteEndArray();
                 });
             }
             else
             {
                 string display = probe.DisplayFunction == probe.Function ? "" : $"  {probe.DisplayFunction}";
-                Results.Line($"{probe.Address:x16}  {probe}{display}");
+                Results.Line($"{probe.Address:x16}  {probe}{display}{ArgumentText.Describe(probe.Arguments)}");
             }
         }
 

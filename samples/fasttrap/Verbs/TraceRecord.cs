@@ -12,6 +12,12 @@ internal struct TraceRecord
     public ulong ReturnValue;
     public int ArgumentCount;
     public TraceArguments Arguments;
+
+    /// <summary>Of a static probe, what the arguments are.</summary>
+    public ArgumentKind[]? Kinds;
+
+    /// <summary>Of a static probe, the texts that arguments point to.</summary>
+    public string?[]? Texts;
 }
 
 /// <summary>The arguments of a <see cref="TraceRecord"/>.</summary>

@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Text;
+using System.Text.Json;
 using System.Threading.Channels;
 using FastTrap.Tool.CommandLine;
 using FastTrap.Tool.Output;
@@ -62,6 +63,10 @@ internal sealed class TraceVerb(ToolOptions options, ResultWriter results) : Ver
         {
             record.ReturnValue = context.ReturnValue;
         }
+        else if (context.Probe.Kind == ProbeKind.Static)
+        {
+            TakeArguments(context, ref record);
+        }
         else if (context.Probe.Kind == ProbeKind.Entry)
         {
             while (record.ArgumentCount < Options.ArgumentCount && context.TryGetArgument(record.ArgumentCount, out ulong value))
@@ -73,6 +78,20 @@ internal sealed class TraceVerb(ToolOptions options, ResultWriter results) : Ver
         if (!_queue.Writer.TryWrite(record))
         {
             Interlocked.Increment(ref _lost);
+        }
+    }
+
+    /// <summary>All arguments that a static probe declares, as far as they are wanted; texts are read while they stand.</summary>
+    private void TakeArguments(in ProbeContext context, ref TraceRecord record)
+    {
+        record.ArgumentCount = Math.Min(Options.ArgumentCount, context.Probe.Arguments.Count);
+        record.Kinds = new ArgumentKind[record.ArgumentCount];
+        record.Texts = new string?[record.ArgumentCount];
+        for (int i = 0; i < record.ArgumentCount; i++)
+        {
+            bool isRead = context.TryGetArgument(i, out record.Arguments[i]);
+            record.Kinds[i] = isRead ? context.GetArgumentKind(i) : ArgumentKind.Unreadable;
+            record.Texts[i] = isRead ? ArgumentText.TryRead(context, i) : null;
         }
     }
 
@@ -121,6 +140,9 @@ internal sealed class TraceVerb(ToolOptions options, ResultWriter results) : Ver
 
                         json.WriteEndArray();
                         break;
+                    case ProbeKind.Static:
+                        WriteArguments(json, record);
+                        break;
                     default:
                         json.WriteNumber("pc", record.ProgramCounter);
                         break;
@@ -150,11 +172,57 @@ internal sealed class TraceVerb(ToolOptions options, ResultWriter results) : Ver
 
                 _line.Append(')');
                 break;
+            case ProbeKind.Static:
+                _line.Append('(');
+                for (int i = 0; i < record.ArgumentCount; i++)
+                {
+                    _line.Append(i == 0 ? "" : ", ");
+                    ArgumentText.Append(_line, record.Arguments[i], record.Kinds![i], record.Texts![i], record.Probe.Arguments[i]);
+                }
+
+                _line.Append(')');
+                break;
             default:
                 _line.Append(CultureInfo.InvariantCulture, $" pc=0x{record.ProgramCounter:x}");
                 break;
         }
 
         Results.Line(_line.ToString());
+    }
+
+    /// <summary>Numbers as numbers, texts beside them; null for what could not be read.</summary>
+    private static void WriteArguments(Utf8JsonWriter json, in TraceRecord record)
+    {
+        json.WriteStartArray("args");
+        for (int i = 0; i < record.ArgumentCount; i++)
+        {
+            switch (record.Kinds![i])
+            {
+                case ArgumentKind.Unreadable:
+                    json.WriteNullValue();
+                    break;
+                case ArgumentKind.Signed:
+                    json.WriteNumberValue((long)record.Arguments[i]);
+                    break;
+                case ArgumentKind.Floating when double.IsFinite(BitConverter.UInt64BitsToDouble(record.Arguments[i])):
+                    json.WriteNumberValue(BitConverter.UInt64BitsToDouble(record.Arguments[i]));
+                    break;
+                case ArgumentKind.Floating:
+                    json.WriteStringValue(BitConverter.UInt64BitsToDouble(record.Arguments[i]).ToString(CultureInfo.InvariantCulture));
+                    break;
+                default:
+                    json.WriteNumberValue(record.Arguments[i]);
+                    break;
+            }
+        }
+
+        json.WriteEndArray();
+        json.WriteStartArray("texts");
+        foreach (string? text in record.Texts!)
+        {
+            json.WriteStringValue(text);
+        }
+
+        json.WriteEndArray();
     }
 }

@@ -10,6 +10,9 @@ internal sealed class EnabledProbe(ProbeEnabling enabling, Probe probe)
 
     public Probe Probe { get; } = probe;
 
+    /// <summary>Whether the semaphores of its probe are raised for it.</summary>
+    public bool HoldsSemaphores { get; set; }
+
     public long HitCount => Volatile.Read(ref _hitCount);
 
     /// <summary>Counts a hit; one writer.</summary>

@@ -12,6 +12,9 @@ internal sealed class HitFrame(Proc proc)
 
     public TracedTask Task { get; set; } = null!;
 
+    /// <summary>The thread's vector registers, for arguments of static probes that are there.</summary>
+    public VectorRegisters Vectors { get; } = new(proc.Process);
+
     public long TimestampNs { get; set; }
 
     /// <summary>The probed instruction.</summary>

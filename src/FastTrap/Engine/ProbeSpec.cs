@@ -1,4 +1,5 @@
 using FastTrap.Isa;
+using FastTrap.Usdt;
 
 namespace FastTrap.Engine;
 
@@ -24,7 +25,7 @@ internal sealed record ProbeSpec
 
     public ulong ColdLength { get; init; }
 
-    /// <summary>One for entry and offset probes, one or more for return probes.</summary>
+    /// <summary>One for entry and offset probes, one or more for return and static probes.</summary>
     public required DisplacedInstruction[] Instructions { get; init; }
 
     /// <summary>Instructions by which the program asks whether the probe is enabled.</summary>
@@ -35,4 +36,10 @@ internal sealed record ProbeSpec
 
     /// <summary>What is known of the arguments.</summary>
     public IReadOnlyList<ArgumentDescription> Arguments { get; init; } = [];
+
+    /// <summary>The arguments of a static probe at each of its instructions, which are in order of addresses then.</summary>
+    public UsdtArgument[][] SiteArguments { get; init; } = [];
+
+    /// <summary>The counters of 16 bits in the target which tell the program that a static probe is enabled.</summary>
+    public ulong[] SemaphoreAddresses { get; init; } = [];
 }

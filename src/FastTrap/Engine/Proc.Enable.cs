@@ -127,6 +127,7 @@ internal sealed partial class Proc
         int done = 0;
         foreach (EnabledProbe enabled in enabling.EnabledProbes)
         {
+            LowerSemaphores(enabled);
             if (enabled.Probe.Enabled.Length == 0)
             {
                 Detach(enabled.Probe);
@@ -278,6 +279,49 @@ internal sealed partial class Proc
         }
     }
 
+    /// <summary>Raises the semaphores of a probe for one of its enablings: all, or none if one cannot be written.</summary>
+    private bool TryRaiseSemaphores(EnabledProbe enabled)
+    {
+        ulong[] addresses = enabled.Probe.SemaphoreAddresses;
+        for (int i = 0; i < addresses.Length; i++)
+        {
+            if (!_semaphores.TryRaise(addresses[i]))
+            {
+                for (int raised = 0; raised < i; raised++)
+                {
+                    _semaphores.Lower(addresses[raised]);
+                }
+
+                return false;
+            }
+        }
+
+        enabled.HoldsSemaphores = true;
+        return true;
+    }
+
+    private void LowerSemaphores(EnabledProbe enabled)
+    {
+        if (enabled.HoldsSemaphores)
+        {
+            enabled.HoldsSemaphores = false;
+            foreach (ulong address in enabled.Probe.SemaphoreAddresses)
+            {
+                _semaphores.Lower(address);
+            }
+        }
+    }
+
+    /// <summary>They went with their library.</summary>
+    private void AbandonSemaphores(EnabledProbe enabled)
+    {
+        enabled.HoldsSemaphores = false;
+        foreach (ulong address in enabled.Probe.SemaphoreAddresses)
+        {
+            _semaphores.Abandon(address);
+        }
+    }
+
     private static Probe[] Without(Probe[] probes, Probe probe) =>
         Array.IndexOf(probes, probe) < 0 ? probes : probes.Length == 1 ? [] : [.. probes.Where(p => p != probe)];
 
@@ -288,6 +332,16 @@ internal sealed partial class Proc
         {
             foreach (EnabledProbe enabled in probe.Enabled)
             {
+                LowerSemaphores(enabled);
+                if (refusal == ProbeRefusal.Unloaded)
+                {
+                    AbandonSemaphores(enabled);
+                }
+                else
+                {
+                    LowerSemaphores(enabled);
+                }
+
                 enabled.Enabling.OnWithdrawn(enabled, address, refusal, reason);
             }
 

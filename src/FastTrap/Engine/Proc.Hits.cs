@@ -3,6 +3,7 @@ using FastTrap.Control;
 using FastTrap.Engine.Mechanisms;
 using FastTrap.Isa;
 using FastTrap.Native;
+using FastTrap.Usdt;
 
 namespace FastTrap.Engine;
 
@@ -183,6 +184,7 @@ internal sealed partial class Proc
         frame.ClearCharged();
         frame.Task = task;
         frame.SiteAddress = siteAddress;
+        frame.Vectors.Aim(task.ThreadId);
         frame.TimestampNs = Process.Thread.LastReport * (1_000_000_000 / Stopwatch.Frequency);
         return frame;
     }
@@ -240,6 +242,28 @@ internal sealed partial class Proc
         }
 
         _taskMemory.ThreadId = frame.Task.ThreadId;
+        if (probe.Kind == ProbeKind.Static)
+        {
+            UsdtArgument[] arguments = probe.ArgumentsAt(frame.SiteAddress);
+            value = 0;
+            return index < arguments.Length && arguments[index].TryGetValue(registers, _taskMemory, frame.Vectors, out value);
+        }
+
         return Isa.TryGetArgument(registers, _taskMemory, probe.Details?.NativeIndex(index) ?? index, out value);
+    }
+
+    /// <summary>The low bytes of a static probe's argument as they are. Returns how many; 0 if it cannot be read.</summary>
+    public int ReadArgument(HitFrame frame, in RegisterSet registers, Probe probe, int index, Span<byte> bytes)
+    {
+        UsdtArgument[] arguments = probe.ArgumentsAt(frame.SiteAddress);
+        if ((uint)index >= (uint)arguments.Length)
+        {
+            return 0;
+        }
+
+        _taskMemory.ThreadId = frame.Task.ThreadId;
+        UsdtArgument argument = arguments[index];
+        int length = Math.Min(argument.Size, bytes.Length);
+        return argument.TryRead(registers, _taskMemory, frame.Vectors, bytes[..length]) ? length : 0;
     }
 }

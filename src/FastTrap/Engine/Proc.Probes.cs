@@ -68,6 +68,19 @@ internal sealed partial class Proc
         }
 
         EnabledProbe enabled = new(enabling, probe);
+        if (enabling.RaisesSemaphores && !TryRaiseSemaphores(enabled))
+        {
+            refusal = ProbeRefusal.SemaphoreAccess;
+            if (probe.Enabled.Length == 0)
+            {
+                // Its tracepoints are not armed yet, and will not be: they serve nobody.
+                OnProbeDisabled(probe);
+                Detach(probe);
+            }
+
+            return false;
+        }
+
         probe.Enabled = [.. probe.Enabled, enabled];
         enabling.Add(enabled);
         return true;

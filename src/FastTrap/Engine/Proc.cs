@@ -25,6 +25,7 @@ internal sealed partial class Proc : ITrapHandler
     private readonly SlotSpace _slots;
     private readonly BreakpointMechanism _breakpoint;
     private readonly ForkLedger _ledger = new();
+    private readonly SemaphoreLedger _semaphores;
     private readonly HitFrame _frame;
     private volatile TracepointTable _table = TracepointTable.Empty;
 
@@ -34,6 +35,7 @@ internal sealed partial class Proc : ITrapHandler
         _logger = core.Logger;
         Process = process;
         Isa = InstructionSet.For(process.Architecture);
+        _semaphores = new SemaphoreLedger(process.Platform, process.ProcessId, core.Logger);
         Errno error = process.Platform.OpenMemory(process.ProcessId, out _memory);
         if (error is Errno.ESRCH or Errno.ENOENT)
         {
@@ -145,6 +147,7 @@ internal sealed partial class Proc : ITrapHandler
         _slots.Forget();
         _memory.Dispose();
         _ledger.Release();
+        _semaphores.Forget();
         foreach (ProbeEnabling enabling in _enablings.ToArray())
         {
             enabling.OnProcessGone();
@@ -157,6 +160,7 @@ internal sealed partial class Proc : ITrapHandler
 
     public void RestoreText()
     {
+        _semaphores.LowerAll();
         foreach (Tracepoint tracepoint in _table.All())
         {
             _ = TryDisarm(tracepoint);
@@ -196,11 +200,14 @@ internal sealed partial class Proc : ITrapHandler
                 _ = mechanism.Disarm(tracepoint);
             }
         }
+
+        _semaphores.LowerBytes();
     }
 
     public void CleanForkChild(int childProcessId, ref RegisterSet registers, out bool registersModified)
     {
         registersModified = false;
+        _semaphores.CleanForkChild(childProcessId);
         if (_table.Count == 0 && _ledger.IsEmpty && _slots.Mapped.Count == 0)
         {
             return;

@@ -30,6 +30,7 @@ internal static class ProbeRefusalText
         ProbeRefusal.NoSlot => "The instruction must run out of line, and memory for that cannot be had in the target; probe another instruction of the function.",
         ProbeRefusal.UnresolvedIndirectFunction => "Nobody in the process has called this indirect function (IFUNC) yet, so its implementation is not known; enable it again later, or probe the implementation by its own name.",
         ProbeRefusal.TooManyTracepoints => "The limit on tracepoints is reached; disable others, narrow the pattern, or raise TracerOptions.MaximumTracepoints.",
+        ProbeRefusal.SemaphoreAccess => "The probe's semaphore, which tells the program to fire it, could not be written; enable the probe with ProbeOptions.RaiseSemaphores set to false to do without.",
         ProbeRefusal.CodeChanged => "The code changed, or went away, before the probe could be enabled; enable it again.",
         ProbeRefusal.Unloaded => "The library was unloaded, and the probe with it; enable it again when the library is loaded again.",
         ProbeRefusal.OverBudget => "Its hits cost more than its budget allows, so it was disabled; narrow the pattern, raise the budget, or let it be sampled (BudgetAction.Sample).",

@@ -27,7 +27,7 @@ internal static class FrameWalker
                 frames[count++] = context.Registers.ProgramCounter;
             }
         }
-        else if (siteAddress == context.Probe.FunctionAddress && count < frames.Length && TryGetCaller(context, out ulong caller))
+        else if (IsAtEntry(context.Probe, siteAddress) && count < frames.Length && TryGetCaller(context, out ulong caller))
         {
             frames[count++] = caller;
         }
@@ -43,6 +43,10 @@ internal static class FrameWalker
 
         return count;
     }
+
+    /// <summary>Whether a site is a function's first instruction, where no frame stands yet. A static probe in unnamed code says nothing of that.</summary>
+    private static bool IsAtEntry(Probe probe, ulong siteAddress) =>
+        siteAddress == probe.FunctionAddress && (probe.Kind != ProbeKind.Static || probe.Function.Length != 0);
 
     private static bool TryGetCaller(in ProbeContext context, out ulong caller)
     {

@@ -20,6 +20,8 @@ internal sealed class HitRing
     private readonly ulong[]? _stacks;
     private readonly int _stackDepth;
     private readonly int _lapShift;
+    private readonly HitTexts? _layout;
+    private readonly byte[]? _texts;
     private readonly SemaphoreSlim _available = new(0);
     private long _head;
     private long _tail;
@@ -28,22 +30,32 @@ internal sealed class HitRing
     private int _isReading;
     private volatile bool _isComplete;
 
-    public HitRing(int capacity, int stackDepth)
+    /// <summary>Makes a ring.</summary>
+    /// <param name="capacity">Hits, rounded up to a power of two.</param>
+    /// <param name="stackDepth">Frames of each hit.</param>
+    /// <param name="texts">The texts of each hit; null for none.</param>
+    public HitRing(int capacity, int stackDepth, HitTexts? texts = null)
     {
         int size = (int)BitOperations.RoundUpToPowerOf2((uint)capacity);
         _records = new HitRecord[size];
         _lapShift = BitOperations.Log2((uint)size);
         _stackDepth = stackDepth;
         _stacks = stackDepth == 0 ? null : new ulong[(long)size * stackDepth];
+        _layout = texts;
+        _texts = texts is null ? null : new byte[(long)size * texts.Length];
     }
+
+    /// <summary>The texts of each hit; null for none.</summary>
+    public HitTexts? Texts => _layout;
 
     public long Lost => Volatile.Read(ref _lost);
 
     private bool HasNext => Volatile.Read(ref _records[_tail & (_records.Length - 1)].Turn) == FreeAt(_tail) + 1;
 
     /// <summary>The entry to fill, or a null reference when the ring is full and the hit is lost. What was begun must be ended. Any writer.</summary>
-    public ref HitRecord TryBegin(out long position, out Span<ulong> stack)
+    public ref HitRecord TryBegin(out long position, out Span<ulong> stack, out Span<byte> texts)
     {
+        texts = default;
         position = Volatile.Read(ref _head);
         while (true)
         {
@@ -56,6 +68,7 @@ internal sealed class HitRing
                 if (seen == position)
                 {
                     stack = _stacks is null ? default : _stacks.AsSpan(index * _stackDepth, _stackDepth);
+                    texts = _texts is null ? default : _texts.AsSpan(index * _layout!.Length, _layout.Length);
                     return ref record;
                 }
 
@@ -108,7 +121,8 @@ internal sealed class HitRing
         int index = (int)(_tail & (_records.Length - 1));
         ref HitRecord record = ref _records[index];
         ulong[]? stack = record.StackCount == 0 ? null : _stacks.AsSpan(index * _stackDepth, record.StackCount).ToArray();
-        hit = new ProbeHit(record.Source.Probe, record, stack);
+        byte[]? texts = _texts?.AsSpan(index * _layout!.Length, _layout.Length).ToArray();
+        hit = new ProbeHit(record.Source.Probe, record, stack, _layout, texts);
         Volatile.Write(ref record.Turn, FreeAt(_tail + _records.Length));
         _tail++;
         return true;

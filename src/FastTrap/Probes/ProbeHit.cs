@@ -7,14 +7,19 @@ public readonly struct ProbeHit
 {
     private readonly ulong[]? _stack;
 
-    internal ProbeHit(Probe probe, in HitRecord record, ulong[]? stack)
+    private readonly Probes.HitTexts? _layout;
+    private readonly byte[]? _texts;
+
+    internal ProbeHit(Probe probe, in HitRecord record, ulong[]? stack, Probes.HitTexts? layout, byte[]? texts)
     {
+        _layout = layout;
+        _texts = texts;
         Probe = probe;
         ProcessId = record.ProcessId;
         ThreadId = record.ThreadId;
         TimestampNs = record.TimestampNs;
         ProgramCounter = record.ProgramCounter;
-        Arguments = new ProbeArguments(record.Arguments, record.ArgumentCount);
+        Arguments = new ProbeArguments(record.Arguments, record.ArgumentCount, record.Unreadable);
         _stack = stack;
     }
 
@@ -34,8 +39,8 @@ public readonly struct ProbeHit
     public ulong ProgramCounter { get; }
 
     /// <summary>
-    /// Integer arguments by the target's calling convention. Of a <c>return</c> probe: [0] is the offset of the return site in the
-    /// function (bytes), [1] the return value, [2] the second return register.
+    /// Integer arguments by the target's calling convention; of a static probe those which it declares, as <see cref="ArgumentKind"/> says. Of a <c>return</c>
+    /// probe: [0] is the offset of the return site in the function (bytes), [1] the return value, [2] the second return register.
     /// </summary>
     public ProbeArguments Arguments { get; }
 
@@ -45,23 +50,46 @@ public readonly struct ProbeHit
         ? Arguments[1]
         : throw new InvalidOperationException($"{Probe} is no return probe, so it has no return value; use Arguments.");
 
+    /// <summary>What argument <paramref name="index"/>, from 0, is. Arguments of functions are taken for unsigned integers.</summary>
+    public ArgumentKind GetArgumentKind(int index) => Probe.KindOf(ProgramCounter, index);
+
+    /// <summary>A floating-point argument of a static probe; false if it is none, or was not fetched or not readable.</summary>
+    public bool TryGetArgumentDouble(int index, out double value)
+    {
+        bool isDouble = (uint)index < (uint)Arguments.Count && Arguments.IsReadable(index) && GetArgumentKind(index) == ArgumentKind.Floating;
+        value = isDouble ? BitConverter.UInt64BitsToDouble(Arguments[index]) : 0;
+        return isDouble;
+    }
+
+    /// <summary>
+    /// The text that argument <paramref name="index"/> pointed to, if it is one of <see cref="ProbeOptions.StringArguments"/>; null if not, or if it could not be read.
+    /// Invalid UTF-8 becomes U+FFFD. Allocates the string.
+    /// </summary>
+    public string? GetArgumentString(int index) => _layout?.Get(_texts, index);
+
     /// <summary>Return addresses of the user stack, innermost first, beginning with <see cref="ProgramCounter"/>; empty unless asked for.</summary>
     public ReadOnlySpan<ulong> Stack => _stack;
 }
 
-/// <summary>Up to <see cref="ProbeOptions.MaximumArgumentCount"/> integer arguments of 64 bits.</summary>
+/// <summary>Up to <see cref="ProbeOptions.MaximumArgumentCount"/> arguments of 64 bits.</summary>
 public readonly struct ProbeArguments
 {
     private readonly ArgumentBuffer _buffer;
 
-    internal ProbeArguments(in ArgumentBuffer buffer, int count)
+    private readonly uint _unreadable;
+
+    internal ProbeArguments(in ArgumentBuffer buffer, int count, uint unreadable)
     {
+        _unreadable = unreadable;
         _buffer = buffer;
         Count = count;
     }
 
     /// <summary>How many were fetched.</summary>
     public int Count { get; }
+
+    /// <summary>Whether argument <paramref name="index"/>, from 0, could be read; one that could not is 0. False if it was not fetched.</summary>
+    public bool IsReadable(int index) => (uint)index < (uint)Count && (_unreadable & (1u << index)) == 0;
 
     /// <summary>Argument <paramref name="index"/>, from 0.</summary>
     /// <exception cref="ArgumentOutOfRangeException">Not fetched; see <see cref="ProbeOptions.ArgumentCount"/>.</exception>
@@ -92,6 +120,9 @@ internal struct HitRecord
     public long TimestampNs;
     public ulong ProgramCounter;
     public int ArgumentCount;
+
+    /// <summary>Bit i: argument i of a static probe could not be read.</summary>
+    public uint Unreadable;
     public int StackCount;
     public ArgumentBuffer Arguments;
 }

@@ -15,13 +15,18 @@ public delegate void ProbeHandler(in ProbeContext context);
 public sealed class ProbeOptions
 {
     /// <summary>Most arguments that a buffered hit carries.</summary>
-    public const int MaximumArgumentCount = 10;
+    public const int MaximumArgumentCount = 12;
+
+    /// <summary>Bytes that a buffer holds of texts over all its hits: a quarter of a gigabyte.</summary>
+    internal const long MaximumTextBytes = 1 << 28;
 
     private readonly int _bufferCapacity = 65_536;
     private readonly int _argumentCount = 6;
     private readonly int _stackDepth;
     private readonly double? _budget;
     private readonly BudgetAction _budgetAction = BudgetAction.Disable;
+    private readonly int _stringLength = 256;
+    private readonly int[] _stringArguments = [];
 
     /// <summary>Hits for which this is false are neither counted nor handled nor buffered. Default: all pass.</summary>
     public ProbePredicate? Predicate { get; init; }
@@ -47,7 +52,9 @@ public sealed class ProbeOptions
         }
     }
 
-    /// <summary>Integer arguments copied into a buffered hit, 0 to 10. From the seventh on they are read from the stack. Default 6.</summary>
+    /// <summary>
+    /// Arguments copied into a buffered hit, 0 to 12. Of functions they are integers, read from the stack from the seventh on; of static probes all kinds. Default 6.
+    /// </summary>
     /// <exception cref="ArgumentOutOfRangeException">Out of range.</exception>
     public int ArgumentCount
     {
@@ -112,6 +119,57 @@ public sealed class ProbeOptions
             _budgetAction = value;
         }
     }
+
+    /// <summary>
+    /// Numbers of arguments, each 0 to 11 and given once, which point to texts: the text is copied into a buffered hit while the thread stands, for
+    /// <see cref="ProbeHit.GetArgumentString"/>. Default: none.
+    /// </summary>
+    /// <exception cref="ArgumentNullException">The list is null.</exception>
+    /// <exception cref="ArgumentOutOfRangeException">A number is out of range.</exception>
+    /// <exception cref="ArgumentException">A number is given twice.</exception>
+    public IReadOnlyList<int> StringArguments
+    {
+        get => _stringArguments;
+        init
+        {
+            ArgumentNullException.ThrowIfNull(value);
+            foreach (int index in value)
+            {
+                ArgumentOutOfRangeException.ThrowIfNegative(index, nameof(value));
+                ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual(index, MaximumArgumentCount, nameof(value));
+            }
+
+            if (value.Distinct().Count() != value.Count)
+            {
+                throw new ArgumentException("Name each argument once.", nameof(value));
+            }
+
+            _stringArguments = [.. value];
+        }
+    }
+
+    /// <summary>
+    /// Bytes of each text in <see cref="StringArguments"/>, 1 to 65,536; a longer one is cut. Times the texts and the capacity it may be 268,435,456 at most. Default 256.
+    /// </summary>
+    /// <exception cref="ArgumentOutOfRangeException">Out of range.</exception>
+    public int StringLength
+    {
+        get => _stringLength;
+        init
+        {
+            ArgumentOutOfRangeException.ThrowIfLessThan(value, 1);
+            ArgumentOutOfRangeException.ThrowIfGreaterThan(value, 65_536);
+            _stringLength = value;
+        }
+    }
+
+    /// <summary>
+    /// Whether the semaphores of static probes are raised, by which a program that tests them learns that it shall fire. Default true; with false, such a program fires
+    /// only while another tool has raised them.
+    /// </summary>
+    public bool RaiseSemaphores { get; init; } = true;
+
+    internal int[] StringIndices => _stringArguments;
 
     internal bool IsBuffered => Buffered ?? OnHit is null;
 }

@@ -30,7 +30,7 @@ public sealed class HitRingTests
         HitRing ring = new(4, 3);
         for (int i = 0; i < 10; i++)
         {
-            ref HitRecord record = ref ring.TryBegin(out long position, out Span<ulong> stack);
+            ref HitRecord record = ref ring.TryBegin(out long position, out Span<ulong> stack, out _);
             Assert.That(stack.Length, Is.EqualTo(3));
             stack[0] = (ulong)i;
             stack[1] = (ulong)i + 1;
@@ -161,7 +161,7 @@ public sealed class HitRingTests
 
     private static bool TryPut(HitRing ring, int number)
     {
-        ref HitRecord record = ref ring.TryBegin(out long position, out _);
+        ref HitRecord record = ref ring.TryBegin(out long position, out _, out _);
         if (Unsafe.IsNullRef(ref record))
         {
             return false;

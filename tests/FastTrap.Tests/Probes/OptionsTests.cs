@@ -12,7 +12,12 @@ public sealed class OptionsTests
             Refuses(() => new ProbeOptions { BufferCapacity = 0 });
             Refuses(() => new ProbeOptions { BufferCapacity = 4_194_305 });
             Refuses(() => new ProbeOptions { ArgumentCount = -1 });
-            Refuses(() => new ProbeOptions { ArgumentCount = 11 });
+            Refuses(() => new ProbeOptions { ArgumentCount = 13 });
+            Refuses(() => new ProbeOptions { StringLength = 0 });
+            Refuses(() => new ProbeOptions { StringLength = 65_537 });
+            Refuses(() => new ProbeOptions { StringArguments = [-1] });
+            Refuses(() => new ProbeOptions { StringArguments = [12] });
+            Assert.Throws<ArgumentException>(() => new ProbeOptions { StringArguments = [3, 3] });
             Refuses(() => new ProbeOptions { StackDepth = -1 });
             Refuses(() => new ProbeOptions { StackDepth = 513 });
             Refuses(() => new TracerOptions { MaximumTracepoints = 0 });
@@ -37,8 +42,8 @@ public sealed class OptionsTests
     [Test]
     public void BoundsAreAllowed()
     {
-        ProbeOptions probe = new() { BufferCapacity = 1 << 22, ArgumentCount = 10, StackDepth = 512 };
-        Assert.That((probe.BufferCapacity, probe.ArgumentCount, probe.StackDepth), Is.EqualTo((1 << 22, 10, 512)));
+        ProbeOptions probe = new() { BufferCapacity = 1 << 22, ArgumentCount = 12, StackDepth = 512, StringLength = 65_536, StringArguments = [0, 11] };
+        Assert.That((probe.BufferCapacity, probe.ArgumentCount, probe.StackDepth), Is.EqualTo((1 << 22, 12, 512)));
         Assert.That((new ProbeOptions { Budget = 0.0001 }.Budget, new ProbeOptions { Budget = 1 }.Budget, new ProbeOptions().Budget), Is.EqualTo((0.0001, 1.0, (double?)null)));
         TracerOptions sizes = new() { ProviderTableSize = 65_536, ProcTableSize = 1, DisposeTimeout = TimeSpan.FromMilliseconds(100) };
         Assert.That((sizes.ProviderTableSize, sizes.ProcTableSize), Is.EqualTo((65_536, 1)));

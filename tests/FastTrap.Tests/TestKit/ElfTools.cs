@@ -5,6 +5,9 @@ namespace FastTrap.Tests.TestKit;
 /// <summary>A symbol as binutils sees it.</summary>
 internal readonly record struct ElfSymbol(string Name, ulong Address, ulong Length, long FileOffset);
 
+/// <summary>A note of a static probe as binutils sees it.</summary>
+internal readonly record struct ElfStaticProbe(string Provider, string Name, ulong Address, ulong Semaphore, string Arguments);
+
 /// <summary>Facts of an ELF file by <c>readelf</c> and <c>objdump</c>: oracles for the library's own reader.</summary>
 internal static class ElfTools
 {
@@ -53,6 +56,33 @@ internal static class ElfTools
         }
 
         return result;
+    }
+
+    /// <summary>Where the file holds the byte at an address.</summary>
+    public static long FileOffset(string path, ulong address) => ToFileOffset(Run("readelf", "-lW", path), address);
+
+    /// <summary>All static probes by their notes.</summary>
+    public static IReadOnlyList<ElfStaticProbe> StaticProbes(string path)
+    {
+        List<ElfStaticProbe> probes = [];
+        string[] lines = [.. Run("readelf", "-n", path).Select(line => line.Trim())];
+        for (int i = 0; i + 3 < lines.Length; i++)
+        {
+            if (lines[i].StartsWith("Provider: ", StringComparison.Ordinal))
+            {
+                ulong[] numbers = [.. lines[i + 2].Split(", ").Select(part => Convert.ToUInt64(part.Split(' ')[1], 16))];
+                probes.Add(new ElfStaticProbe(lines[i][10..], lines[i + 1][6..], numbers[0], numbers[2], lines[i + 3]["Arguments:".Length..].Trim()));
+            }
+        }
+
+        return probes;
+    }
+
+    /// <summary>The one note of a name.</summary>
+    public static (ulong Address, ulong Semaphore) StaticProbe(string path, string name)
+    {
+        ElfStaticProbe probe = StaticProbes(path).Single(probe => probe.Name == name);
+        return (probe.Address, probe.Semaphore);
     }
 
     private static long ToFileOffset(string[] segments, ulong address)

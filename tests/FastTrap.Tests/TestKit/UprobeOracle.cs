@@ -59,15 +59,35 @@ internal sealed unsafe class UprobeOracle : IDisposable
     public static UprobeOracle AttachEverywhere(string path, string function, UprobeSite site = UprobeSite.Entry) =>
         Make(path, function, site, Enumerable.Range(0, Environment.ProcessorCount).Select(cpu => (ThreadId: -1, Cpu: cpu)));
 
+    /// <summary>
+    /// Begins to count a static probe in a process's present threads, by its one note as binutils read it; the kernel raises its semaphore meanwhile.
+    /// </summary>
+    public static UprobeOracle AttachToNote(int processId, string path, string name)
+    {
+        SkipWithoutUprobes();
+        (ulong address, ulong semaphore) = ElfTools.StaticProbe(path, name);
+        UprobeOracle oracle = new();
+        try
+        {
+            foreach (string thread in Directory.GetDirectories($"/proc/{processId}/task"))
+            {
+                oracle.Open(Number(thread), -1, path, ElfTools.FileOffset(path, address), semaphore == 0 ? 0 : ElfTools.FileOffset(path, semaphore));
+            }
+
+            return oracle;
+        }
+        catch
+        {
+            oracle.Dispose();
+            throw;
+        }
+    }
+
     private static int Number(string path) => int.Parse(Path.GetFileName(path), CultureInfo.InvariantCulture);
 
     private static UprobeOracle Make(string path, string function, UprobeSite site, IEnumerable<(int ThreadId, int Cpu)> places)
     {
-        if (Posix.geteuid() != 0 || !File.Exists(Source))
-        {
-            Assert.Ignore("The kernel's uprobes need root, and a kernel with CONFIG_UPROBES.");
-        }
-
+        SkipWithoutUprobes();
         long offset = SiteOffset(path, function, site);
         UprobeOracle oracle = new();
         try
@@ -92,6 +112,14 @@ internal sealed unsafe class UprobeOracle : IDisposable
         _events.Clear();
     }
 
+    private static void SkipWithoutUprobes()
+    {
+        if (Posix.geteuid() != 0 || !File.Exists(Source))
+        {
+            Assert.Ignore("The kernel's uprobes need root, and a kernel with CONFIG_UPROBES.");
+        }
+    }
+
     private static long SiteOffset(string path, string function, UprobeSite site)
     {
         ElfSymbol symbol = ElfTools.Function(path, function);
@@ -110,16 +138,17 @@ internal sealed unsafe class UprobeOracle : IDisposable
         return symbol.FileOffset + (long)(instructions[1].Address - symbol.Address);
     }
 
-    private void Open(int threadId, int cpu, string path, long offset)
+    private void Open(int threadId, int cpu, string path, long offset, long semaphoreOffset = 0)
     {
         byte* attributes = stackalloc byte[AttributesLength];
         new Span<byte>(attributes, AttributesLength).Clear();
         nint name = Marshal.StringToCoTaskMemUTF8(path);
         try
         {
-            // struct perf_event_attr of linux/perf_event.h: type, size, uprobe_path, probe_offset.
+            // struct perf_event_attr of linux/perf_event.h: type, size, config with ref_ctr_offset in its upper half, uprobe_path, probe_offset.
             *(uint*)attributes = uint.Parse(File.ReadAllText(Source), CultureInfo.InvariantCulture);
             *(uint*)(attributes + 4) = AttributesLength;
+            *(ulong*)(attributes + 8) = (ulong)semaphoreOffset << 32;
             *(nint*)(attributes + 56) = name;
             *(long*)(attributes + 64) = offset;
             int descriptor = Posix.OpenPerfEvent(attributes, threadId, cpu);

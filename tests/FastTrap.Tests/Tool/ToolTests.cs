@@ -57,6 +57,34 @@ public sealed class ToolTests
     }
 
     [Test]
+    public void StaticProbesAreListedAndTracedWithTheirArguments()
+    {
+        CommandResult list = Command.Run(Tool, ["list", TargetBuilder.Build("usdt"), "fasttrap_test:::constants"], s_timeout);
+        Assert.That(list.Output, Does.Match("^[0-9a-f]{16}  fasttrap_test:usdt:constants:constants  \\(arg0: int32 signed @ -5, arg1: int64 unsigned @ "), list.Error);
+        using TargetProcess target = TargetProcess.StartTarget("usdt");
+        using TargetProcess tool = TargetProcess.Start(
+            Tool, ["trace", "-p", $"{target.ProcessId}", "fasttrap_test*:::strings", "fasttrap_test*:::floats", "fasttrap_test*:::unreadable"]);
+        while (TextCheck.Compare(target.ProcessId).Count == 0 && tool.Exit is null)
+        {
+            // Until its probes stand.
+            tool.TryWaitForExit(TimeSpan.FromMilliseconds(10));
+        }
+
+        target.SendLine("args 2");
+        target.ReadLineStarting("checksum");
+        string[] lines = [.. Enumerable.Range(0, 6).Select(_ => tool.ReadLine()!.Split("usdt:")[1])];
+        Assert.That(lines, Is.EqualTo(new[]
+        {
+            "floats:floats(-3, -1, 9, -3, -3)", "strings:strings(\"first text\", 0)", "unreadable:unreadable(?, ?, ?, ?, 0, ?)",
+            "floats:floats(-1.75, -0.875, 3.0625, -2.625, -1.75)", lines[4], "unreadable:unreadable(?, ?, ?, ?, 1, ?)",
+        }));
+        Assert.That(lines[4], Does.Match("^strings:strings\\(0x[0-9a-f]+, 1\\)$"), "an empty text is shown as its address");
+        tool.Signal(Posix.SIGTERM);
+        Assert.That(tool.WaitForExit(), Is.EqualTo(new TargetExit(0, 0)), () => tool.Errors);
+        TextCheck.AssertClean(target.ProcessId);
+    }
+
+    [Test]
     public void ListOfAFileNeedsNoProcess()
     {
         CommandResult result = Command.Run(Tool, ["list", TargetBuilder.Build("calls"), ":recurse:entry"], s_timeout);

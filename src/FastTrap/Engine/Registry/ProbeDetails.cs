@@ -1,3 +1,5 @@
+using FastTrap.Usdt;
+
 namespace FastTrap.Engine;
 
 /// <summary>What few probes have. Immutable.</summary>
@@ -13,12 +15,19 @@ internal sealed class ProbeDetails
 
     public IReadOnlyList<ArgumentDescription> Arguments { get; init; } = [];
 
+    /// <summary>The arguments of a static probe at each of its sites, which are in order of addresses.</summary>
+    public UsdtArgument[][] SiteArguments { get; init; } = [];
+
+    /// <summary>The counters of 16 bits in the target which tell the program that a static probe is enabled.</summary>
+    public ulong[] SemaphoreAddresses { get; init; } = [];
+
     /// <summary>The native argument that an argument of the probe is: they may be given in another order than the program passes them.</summary>
     public int NativeIndex(int index) => (uint)index < (uint)Arguments.Count ? Arguments[index].NativeIndex : index;
 
     /// <summary>What a spec has of these; null if nothing.</summary>
     public static ProbeDetails? Of(ProbeSpec spec) =>
-        spec.ColdLength == 0 && spec.IsEnabledInstructions.Length == 0 && spec.Arguments.Count == 0
+        spec.ColdLength == 0 && spec.IsEnabledInstructions.Length == 0 && spec.Arguments.Count == 0 && spec.SiteArguments.Length == 0
+        && spec.SemaphoreAddresses.Length == 0
             ? null
             : new ProbeDetails
             {
@@ -26,5 +35,7 @@ internal sealed class ProbeDetails
                 ColdLength = spec.ColdLength,
                 IsEnabledSites = Array.ConvertAll(spec.IsEnabledInstructions, i => i.Address),
                 Arguments = spec.Arguments,
+                SiteArguments = spec.SiteArguments,
+                SemaphoreAddresses = spec.SemaphoreAddresses,
             };
 }

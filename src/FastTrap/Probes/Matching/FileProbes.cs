@@ -8,8 +8,6 @@ namespace FastTrap.Probes;
 /// <summary>The probes of a file that no process need have loaded.</summary>
 internal static class FileProbes
 {
-    private const string ProviderName = "pid";
-
     public static List<ProbeInfo> List(IPlatform platform, string path, ProbeDescription description)
     {
         Errno error = platform.OpenFile(path, out TargetFile? file);
@@ -41,19 +39,23 @@ internal static class FileProbes
     private static List<ProbeInfo> List(ElfFile elf, ModuleImage image, string path, ProbeDescription description)
     {
         List<ProbeInfo> probes = [];
-        NamePattern names = new(description.Name);
         string name = path[(path.LastIndexOf('/') + 1)..];
-        if (!new Glob(description.Provider).IsMatch(ProviderName) || !IsModule(description.Module, name, path, elf.Soname))
+        if (!IsModule(description.Module, name, path, elf.Soname))
         {
             return probes;
         }
 
         ModuleCode module = new(name, image.Symbols, image, 0);
-        Architecture architecture = elf.Machine == ElfMachine.X64 ? Architecture.X64 : Architecture.Arm64;
-        FunctionCode code = new(InstructionSet.For(architecture), new CodeWindow(elf.ReadAtAddress));
-        FunctionMatcher.ForEach(
-            module, new Glob(description.Function), Demangler.LooksDemangled(description.Function),
-            (index, function) => ProbeLister.Add(ProviderName, name, function, module.GetExtent(index), names, code, probes), CancellationToken.None);
+        InstructionSet isa = InstructionSet.For(elf.Machine == ElfMachine.X64 ? Architecture.X64 : Architecture.Arm64);
+        IProbeSource[] sources = [new FunctionProbes("", isa, elf.ReadAtAddress, null), new StaticProbes("", isa, elf.ReadAtAddress)];
+        foreach (IProbeSource source in sources)
+        {
+            if (source.Means(description))
+            {
+                source.List(module, description, probes, CancellationToken.None);
+            }
+        }
+
         return probes;
     }
 

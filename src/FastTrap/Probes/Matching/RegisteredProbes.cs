@@ -13,7 +13,7 @@ internal static class RegisteredProbes
         Glob providers = new(description.Provider);
         foreach (Provider provider in core.Providers.All())
         {
-            if (provider.Proc != proc.Entry || provider.BaseName == Provider.Pid || provider.IsRetired || !providers.IsMatch(provider.Name))
+            if (provider.Proc != proc.Entry || provider.Counts.Meta == 0 || provider.IsRetired || !providers.IsMatch(provider.Name))
             {
                 continue;
             }
@@ -40,8 +40,7 @@ internal static class RegisteredProbes
             return;
         }
 
-        result.SiteCount += probe.SiteCount;
-        result.Specs.Add(new ProbeSpec
+        result.Add(new ProbeSpec
         {
             Provider = provider.BaseName,
             Module = probe.Module,

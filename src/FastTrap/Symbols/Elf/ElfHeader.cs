@@ -137,7 +137,8 @@ internal readonly struct ElfHeader
                 BinaryPrimitives.ReadUInt64LittleEndian(entry[8..]),
                 BinaryPrimitives.ReadUInt64LittleEndian(entry[16..]),
                 BinaryPrimitives.ReadUInt64LittleEndian(entry[32..]),
-                BinaryPrimitives.ReadUInt64LittleEndian(entry[40..]));
+                BinaryPrimitives.ReadUInt64LittleEndian(entry[40..]),
+                BinaryPrimitives.ReadUInt64LittleEndian(entry[48..]));
         }
 
         return segments;

@@ -2,7 +2,7 @@ using System.Buffers.Binary;
 
 namespace FastTrap.Symbols;
 
-/// <summary>Reads ELF notes: so far the GNU build id.</summary>
+/// <summary>The GNU build id, from the notes of a file.</summary>
 internal static class ElfNotes
 {
     private const uint GnuBuildId = 3;
@@ -49,34 +49,66 @@ internal static class ElfNotes
     /// <summary>Finds the build id in the bytes of a note section.</summary>
     public static bool TryFindBuildId(ReadOnlySpan<byte> notes, out byte[] id)
     {
-        id = [];
-        while (notes.Length >= 12)
+        ElfNoteReader reader = new(notes);
+        while (reader.TryRead())
         {
-            uint nameSize = BinaryPrimitives.ReadUInt32LittleEndian(notes);
-            uint dataSize = BinaryPrimitives.ReadUInt32LittleEndian(notes[4..]);
-            uint type = BinaryPrimitives.ReadUInt32LittleEndian(notes[8..]);
-            ulong dataOffset = 12 + (((ulong)nameSize + 3) & ~3UL);
-            ulong next = dataOffset + (((ulong)dataSize + 3) & ~3UL);
-            if (dataOffset + dataSize > (ulong)notes.Length)
+            if (reader.Type == GnuBuildId && reader.Content.Length is > 0 and <= MaxBuildIdBytes && reader.Name.SequenceEqual("GNU\0"u8))
             {
-                return false;
-            }
-
-            if (type == GnuBuildId && nameSize == 4 && dataSize is > 0 and <= MaxBuildIdBytes
-                && notes.Slice(12, 4).SequenceEqual("GNU\0"u8))
-            {
-                id = notes.Slice((int)dataOffset, (int)dataSize).ToArray();
+                id = reader.Content.ToArray();
                 return true;
             }
-
-            if (next >= (ulong)notes.Length)
-            {
-                return false;
-            }
-
-            notes = notes[(int)next..];
         }
 
+        id = [];
         return false;
+    }
+}
+
+/// <summary>Walks over the notes of a section or segment, as far as they are whole.</summary>
+internal ref struct ElfNoteReader(ReadOnlySpan<byte> notes)
+{
+    private const int HeaderLength = 12;
+
+    private readonly ReadOnlySpan<byte> _notes = notes;
+    private int _next;
+
+    /// <summary>Where the note begins, in bytes from the start.</summary>
+    public int Offset { get; private set; }
+
+    public uint Type { get; private set; }
+
+    /// <summary>The owner's name with its zero byte.</summary>
+    public ReadOnlySpan<byte> Name { get; private set; }
+
+    public ReadOnlySpan<byte> Content { get; private set; }
+
+    /// <summary>Whether bytes are left that are no whole note.</summary>
+    public readonly bool IsCutShort => _next < _notes.Length;
+
+    /// <summary>Goes to the next note; false at the end, or where the bytes end inside of one.</summary>
+    public bool TryRead()
+    {
+        ReadOnlySpan<byte> rest = _notes[_next..];
+        if (rest.Length < HeaderLength)
+        {
+            return false;
+        }
+
+        uint nameSize = BinaryPrimitives.ReadUInt32LittleEndian(rest);
+        uint contentSize = BinaryPrimitives.ReadUInt32LittleEndian(rest[4..]);
+        ulong contentOffset = HeaderLength + (((ulong)nameSize + 3) & ~3UL);
+        if (contentOffset + contentSize > (ulong)rest.Length)
+        {
+            return false;
+        }
+
+        Offset = _next;
+        Type = BinaryPrimitives.ReadUInt32LittleEndian(rest[8..]);
+        Name = rest.Slice(HeaderLength, (int)nameSize);
+        Content = rest.Slice((int)contentOffset, (int)contentSize);
+
+        // The last one need not be padded.
+        _next += (int)Math.Min(contentOffset + (((ulong)contentSize + 3) & ~3UL), (ulong)rest.Length);
+        return true;
     }
 }
