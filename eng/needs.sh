@@ -20,6 +20,8 @@ need musl-tools musl-gcc
 need binutils readelf objcopy strip nm
 need util-linux setpriv
 need python3 /usr/bin/python3
+need gdb gdb
+need bpftrace bpftrace
 need redis-server redis-server
 need redis-tools redis-cli redis-benchmark
 need default-jdk-headless java javac

@@ -13,6 +13,11 @@ internal static class TracerProgram
 
     public static async Task<int> Main(string[] arguments)
     {
+        if (arguments is ["publish", string provider, .. string[] path])
+        {
+            return PublisherProgram.Run(provider, path.FirstOrDefault());
+        }
+
         int processId = arguments.Length > 1 ? int.Parse(arguments[1], CultureInfo.InvariantCulture) : 0;
         try
         {

@@ -12,11 +12,16 @@ internal static unsafe partial class LibC
     public const int O_WRONLY = 1;
     public const int O_RDWR = 2;
     public const int O_CREAT = 0x40;
+    public const int O_EXCL = 0x80;
     public const int O_NOCTTY = 0x100;
     public const int O_TRUNC = 0x200;
     public const int O_NONBLOCK = 0x800;
     public const int O_CLOEXEC = 0x80000;
     public const int O_PATH = 0x200000;
+
+    // linux/memfd.h; MFD_EXEC since Linux 6.3
+    public const uint MFD_CLOEXEC = 1;
+    public const uint MFD_EXEC = 0x10;
 
     // linux/stat.h, linux/fcntl.h
     public const int AT_EMPTY_PATH = 0x1000;
@@ -57,6 +62,9 @@ internal static unsafe partial class LibC
     /// <summary>Replaces the last six bytes, XXXXXX, by what makes the name new; mode 0700.</summary>
     [LibraryImport(Library, SetLastError = true)]
     public static partial byte* mkdtemp(byte* template);
+
+    [LibraryImport(Library, SetLastError = true)]
+    public static partial int memfd_create(byte* name, uint flags);
 
     [LibraryImport(Library, SetLastError = true)]
     public static partial int poll(PollDescriptor* descriptors, nuint count, int timeoutMs);
