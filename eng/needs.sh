@@ -29,6 +29,11 @@ need default-jdk-headless java javac
 need postgresql '/usr/lib/postgresql/*/bin/pgbench' '/usr/lib/postgresql/*/bin/initdb'
 need libc6-dbg '/usr/lib/debug/.build-id'
 need libstdc++6 '/usr/lib/*/libstdc++.so.6'
+# arm64 without an arm64 machine: an emulator, a disassembler, libraries to read.
+need libunicorn2 '/usr/lib/*/libunicorn.so.2'
+need binutils-aarch64-linux-gnu aarch64-linux-gnu-objdump
+need libc6-arm64-cross '/usr/aarch64-linux-gnu/lib/libc.so.6'
+need libstdc++6-arm64-cross '/usr/aarch64-linux-gnu/lib/libstdc++.so.6'
 
 [ "${#missing[@]}" -eq 0 ] && { echo "All is there."; exit 0; }
 echo "Missing: ${missing[*]}"

@@ -45,16 +45,4 @@ public class EmulationBenchmarks
         _instructions.Emulate(_instruction, ref _registers, _memory, out ulong fault);
         return fault;
     }
-
-    /// <summary>Memory which reads as zero and takes everything.</summary>
-    private sealed class PlainMemory : ITargetMemory
-    {
-        public bool TryRead(ulong address, Span<byte> buffer)
-        {
-            buffer.Clear();
-            return true;
-        }
-
-        public bool TryWrite(ulong address, ReadOnlySpan<byte> bytes) => true;
-    }
 }

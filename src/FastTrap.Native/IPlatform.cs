@@ -15,6 +15,9 @@ namespace FastTrap.Native;
 /// </remarks>
 internal interface IPlatform
 {
+    /// <summary>The architecture of the kernel behind this platform: of the 64-bit programs that it can trace.</summary>
+    Architecture Architecture { get; }
+
     // ---- ptrace: only from the control thread -------------------------------------------------------------------------------
 
     /// <summary>PTRACE_SEIZE: attaches without stopping the thread.</summary>

@@ -44,6 +44,9 @@ public struct RegisterSet
     internal const int X64WordCount = 27;
     internal const int Arm64WordCount = 34;
 
+    /// <summary>BTYPE in pstate: that the thread came here by an indirect branch, which asks for a landing pad.</summary>
+    internal const ulong Arm64BranchType = 3UL << 10;
+
     /// <summary>The kernel's words, to be filled or read by the platform layer.</summary>
     [UnscopedRef]
     internal Span<ulong> Words => _words;
@@ -82,11 +85,24 @@ public struct RegisterSet
         }
     }
 
-    /// <summary>The address of the next instruction: <c>rip</c> or <c>pc</c>.</summary>
+    /// <summary>
+    /// The address of the next instruction: <c>rip</c> or <c>pc</c>. On arm64, setting it also clears the branch type in <c>pstate</c>: a thread that is
+    /// sent somewhere needs no landing pad there.
+    /// </summary>
     public ulong ProgramCounter
     {
         readonly get => Architecture == Architecture.X64 ? _words[(int)X64Register.Rip] : _words[(int)Arm64Register.Pc];
-        set => _words[Architecture == Architecture.X64 ? (int)X64Register.Rip : (int)Arm64Register.Pc] = value;
+        set
+        {
+            if (Architecture == Architecture.X64)
+            {
+                _words[(int)X64Register.Rip] = value;
+                return;
+            }
+
+            _words[(int)Arm64Register.Pc] = value;
+            _words[(int)Arm64Register.Pstate] &= ~Arm64BranchType;
+        }
     }
 
     /// <summary>The stack pointer: <c>rsp</c> or <c>sp</c>.</summary>

@@ -78,6 +78,17 @@ public enum ProbeRefusal
     /// <summary>The semaphore of a static probe could not be raised.</summary>
     SemaphoreAccess,
 
+    /// <summary>
+    /// An arm64 load-exclusive or store-exclusive, or an instruction between the two: a trap there would make the store fail for ever.
+    /// </summary>
+    ExclusiveSequence,
+
+    /// <summary>
+    /// An arm64 instruction of a recent extension whose effect depends on its address or on its neighbours (compare-and-branch of two registers, return-address
+    /// signing with the program counter, the later parts of memory copies).
+    /// </summary>
+    PositionDependent,
+
     /// <summary>The code changed, or went away, before the probe could be enabled.</summary>
     CodeChanged,
 

@@ -21,6 +21,8 @@ internal sealed partial class LinuxPlatform : IPlatform
     /// <summary>The one instance.</summary>
     public static LinuxPlatform Instance { get; } = new();
 
+    public Architecture Architecture => RuntimeInformation.ProcessArchitecture;
+
     public int CurrentThreadId
     {
         get

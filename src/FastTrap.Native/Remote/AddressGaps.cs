@@ -7,7 +7,10 @@ internal static class AddressGaps
     public const ulong Lowest = 0x10000;
 
     /// <summary>First address behind user space with 47 bits, less a page; larger spaces are used on demand only.</summary>
-    public const ulong Highest = 0x7fff_ffff_f000;
+    public const ulong HighestOfX64 = 0x7fff_ffff_f000;
+
+    /// <summary>As <see cref="HighestOfX64"/>, with 48 bits. Kernels with fewer refuse what lies above.</summary>
+    public const ulong HighestOfArm64 = 0xffff_ffff_f000;
 
     /// <summary>Left free below the stack, which grows down, and above the heap, which grows up.</summary>
     public const ulong GrowthMargin = 64 * 1024 * 1024;
@@ -20,10 +23,10 @@ internal static class AddressGaps
     /// <summary>
     /// Addresses at which a mapping would lie within reach, best first: below <paramref name="near"/> by distance, then above it.
     /// </summary>
-    public static List<ulong> Find(IReadOnlyList<MemoryRegion> regions, ulong near, ulong reach, ulong length)
+    public static List<ulong> Find(IReadOnlyList<MemoryRegion> regions, ulong near, ulong reach, ulong length, ulong highest = HighestOfX64)
     {
         ulong low = Math.Max(Lowest, near > reach ? near - reach : 0);
-        ulong high = Math.Min(Highest, near < ulong.MaxValue - reach ? near + reach : ulong.MaxValue);
+        ulong high = Math.Min(highest, near < ulong.MaxValue - reach ? near + reach : ulong.MaxValue);
         List<ulong> below = [];
         List<ulong> above = [];
         ulong gapStart = 0;

@@ -1,3 +1,5 @@
+using System.Runtime.InteropServices;
+
 namespace FastTrap.Native;
 
 /// <summary>Maps and unmaps memory in a target, by system calls which one of its stopped threads makes.</summary>
@@ -37,9 +39,10 @@ internal static class RemoteMemoryMap
         }
 
         SystemCallNumbers numbers = SystemCallNumbers.Of(thread.Architecture);
+        ulong highest = thread.Architecture == Architecture.Arm64 ? AddressGaps.HighestOfArm64 : AddressGaps.HighestOfX64;
         int attempts = 0;
         error = Errno.ENOMEM;
-        foreach (ulong candidate in AddressGaps.Find(regions, near, reach, length))
+        foreach (ulong candidate in AddressGaps.Find(regions, near, reach, length, highest))
         {
             if (++attempts > MaximalAttempts)
             {

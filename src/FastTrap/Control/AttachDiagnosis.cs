@@ -96,8 +96,10 @@ internal static class AttachDiagnosis
             bool is64 = header[4] == 2;
             return machine switch
             {
-                MachineX64 when is64 => Architecture.X64,
-                MachineX64 => throw Unsupported(processId, "an x32 program (64-bit registers, 32-bit pointers)"),
+                MachineX64 when is64 && platform.Architecture == Architecture.X64 => Architecture.X64,
+                MachineArm64 when is64 && platform.Architecture == Architecture.Arm64 => Architecture.Arm64,
+                MachineX64 when !is64 => throw Unsupported(processId, "an x32 program (64-bit registers, 32-bit pointers)"),
+                MachineX64 => throw Unsupported(processId, "an x86-64 program"),
                 Machine386 => throw Unsupported(processId, "a 32-bit x86 program"),
                 MachineArm => throw Unsupported(processId, "a 32-bit ARM program"),
                 MachineArm64 => throw Unsupported(processId, "an arm64 program"),
@@ -142,7 +144,7 @@ internal static class AttachDiagnosis
     }
 
     private static FastTrapException Unsupported(int processId, string what) =>
-        new(FastTrapError.UnsupportedArchitecture, $"Process {processId} is {what}; this version of FastTrap probes 64-bit x86-64 programs.", processId);
+        new(FastTrapError.UnsupportedArchitecture, $"Process {processId} is {what}; FastTrap probes 64-bit programs of x86-64 and arm64, each on a machine of its own kind.", processId);
 
     private static FastTrapException AlreadyTraced(IPlatform platform, int processId, int tracer)
     {

@@ -6,12 +6,9 @@ namespace FastTrap.Control;
 /// <summary>Maps and unmaps memory in the target, by one of its threads that is stopped. Control thread only.</summary>
 internal static class RemoteMap
 {
-    /// <summary>Bytes within which an area must lie: what a 32-bit displacement reaches, with a margin.</summary>
-    public const ulong Reach = RemoteMemoryMap.NearReach;
-
-    /// <summary>Maps readable, executable memory in reach of an address. The task is stopped on a trap: the safest point there is.</summary>
+    /// <summary>Maps readable, executable memory within <paramref name="reach"/> bytes of an address. The task is stopped on a trap: the safest point there is.</summary>
     public static bool TryMapNear(
-        ProcessHandle process, TracedTask task, ulong near, ulong length, out ulong start, [NotNullWhen(false)] out string? reason)
+        ProcessHandle process, TracedTask task, ulong near, ulong reach, ulong length, out ulong start, [NotNullWhen(false)] out string? reason)
     {
         start = 0;
         if (!ProcStatus.TryReadThread(process.Platform, process.ProcessId, task.ThreadId, out ProcStatus? status, out Errno error))
@@ -36,11 +33,11 @@ internal static class RemoteMap
         if (error == Errno.None)
         {
             List<SignalInfo> held = [];
-            error = RemoteMemoryMap.Map(process.Platform, thread, near, Reach, length, held, out start, out WaitStatus last);
+            error = RemoteMemoryMap.Map(process.Platform, thread, near, reach, length, held, out start, out WaitStatus last);
             TakeOver(process, task, held, last);
         }
 
-        reason = error == Errno.None ? null : $"no memory could be mapped within 2 GiB of it ({error})";
+        reason = error == Errno.None ? null : $"no memory could be mapped within {reach >> 20} MiB of it ({error})";
         return reason is null;
     }
 

@@ -134,7 +134,7 @@ internal sealed partial class Proc
         {
             // The instruction shall be executed once, not once before and again after the handler.
             task.HeldSignal = info;
-            registers.ProgramCounter = tracepoint.SlotAddress + (ulong)tracepoint.Slot.TrapPartOffset;
+            BreakpointMechanism.EnterTrapPart(tracepoint, task, ref registers);
             return SignalOutcome.Hold;
         }
 

@@ -90,7 +90,8 @@ internal sealed class SlotSpace(ProcessHandle process, InstructionSet isa)
             return true;
         }
 
-        if (!TryFindArea(tracepoint.Address, task, memory, out Area? area, out reason))
+        if (!TryFindArea(tracepoint.Address, isa.SlotReach, task, memory, out Area? area, out reason)
+            && (isa.FarSlotReach == isa.SlotReach || !TryFindArea(tracepoint.Address, isa.FarSlotReach, task, memory, out area, out reason)))
         {
             return false;
         }
@@ -122,7 +123,7 @@ internal sealed class SlotSpace(ProcessHandle process, InstructionSet isa)
     public bool TryGetTouch(ulong near, bool write, TracedTask task, TargetMemory memory, out ulong start)
     {
         start = 0;
-        if (!TryFindArea(near, task, memory, out Area? area, out _))
+        if (!TryFindArea(near, isa.FarSlotReach, task, memory, out Area? area, out _))
         {
             return false;
         }
@@ -156,13 +157,14 @@ internal sealed class SlotSpace(ProcessHandle process, InstructionSet isa)
         }
     }
 
-    private bool TryFindArea(ulong near, TracedTask task, TargetMemory memory, [NotNullWhen(true)] out Area? area, [NotNullWhen(false)] out string? reason)
+    private bool TryFindArea(
+        ulong near, ulong reach, TracedTask task, TargetMemory memory, [NotNullWhen(true)] out Area? area, [NotNullWhen(false)] out string? reason)
     {
         int capacity = (AreaLength / isa.SlotLength) - 1;
         foreach (Area candidate in _areas)
         {
             ulong distance = candidate.Start > near ? candidate.Start - near : near - candidate.Start;
-            if (candidate.Owners.Count < capacity && distance < RemoteMap.Reach)
+            if (candidate.Owners.Count < capacity && distance < reach)
             {
                 area = candidate;
                 reason = null;
@@ -171,7 +173,7 @@ internal sealed class SlotSpace(ProcessHandle process, InstructionSet isa)
         }
 
         area = null;
-        if (!RemoteMap.TryMapNear(process, task, near, AreaLength, out ulong start, out reason))
+        if (!RemoteMap.TryMapNear(process, task, near, reach, AreaLength, out ulong start, out reason))
         {
             return false;
         }

@@ -31,11 +31,22 @@ internal sealed class FunctionScan
     /// <summary>Where the function may be left, ascending.</summary>
     public List<ReturnSite> ReturnSites { get; } = [];
 
+    /// <summary>
+    /// Offsets of instructions between a load-exclusive and its store-exclusive, ascending: a trap there would make the store fail for ever.
+    /// </summary>
+    public List<int> ExclusiveOffsets { get; } = [];
+
+    /// <summary>Words inside the function which its own instructions load; working memory of the sweep.</summary>
+    internal HashSet<int> LiteralOffsets { get; } = [];
+
     /// <summary>Targets of direct branches inside the function; working memory of the sweep.</summary>
     internal List<int> InnerTargets { get; } = [];
 
     /// <summary>Whether an instruction starts at <paramref name="offset"/>.</summary>
     public bool IsInstruction(int offset) => InstructionOffsets.BinarySearch(offset) >= 0;
+
+    /// <summary>Whether the instruction at <paramref name="offset"/> is part of an exclusive sequence.</summary>
+    public bool IsInExclusiveSequence(int offset) => ExclusiveOffsets.BinarySearch(offset) >= 0;
 
     /// <summary>Empties the lists, keeping their memory.</summary>
     public void Clear()
@@ -43,5 +54,7 @@ internal sealed class FunctionScan
         InstructionOffsets.Clear();
         ReturnSites.Clear();
         InnerTargets.Clear();
+        ExclusiveOffsets.Clear();
+        LiteralOffsets.Clear();
     }
 }

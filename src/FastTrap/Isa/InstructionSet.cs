@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using FastTrap.Isa.Arm64;
 using FastTrap.Isa.X64;
 
 namespace FastTrap.Isa;
@@ -18,8 +19,9 @@ internal abstract class InstructionSet
     public static InstructionSet For(Architecture architecture) => architecture switch
     {
         Architecture.X64 => X64InstructionSet.Instance,
+        Architecture.Arm64 => Arm64InstructionSet.Instance,
         _ => throw new PlatformNotSupportedException(
-            $"FastTrap cannot probe {architecture} programs: it knows x86-64 instructions only. Probe an x86-64 program."),
+            $"FastTrap cannot probe {architecture} programs: it knows the instructions of x86-64 and arm64. Probe a program for one of these."),
     };
 
     public abstract Architecture Architecture { get; }
@@ -41,6 +43,12 @@ internal abstract class InstructionSet
 
     /// <summary>Bytes of a slot, a power of two; slots are aligned to it.</summary>
     public abstract int SlotLength { get; }
+
+    /// <summary>Bytes within which a slot must lie of its instruction for threads to go on by themselves.</summary>
+    public abstract ulong SlotReach { get; }
+
+    /// <summary>Bytes within which a slot serves at all; further than <see cref="SlotReach"/> only where slots that always trap are of use.</summary>
+    public abstract ulong FarSlotReach { get; }
 
     /// <summary>
     /// Decodes and classifies what stands at <paramref name="pc"/>. False with a reason if no probe may be placed there.

@@ -10,7 +10,7 @@ internal readonly record struct SlotLayout
     {
     }
 
-    /// <summary>Where to send a thread which shall go on by itself after the instruction; <see cref="Missing"/> with a borrowed register.</summary>
+    /// <summary>Where to send a thread which shall go on by itself after the instruction; <see cref="Missing"/> if it cannot.</summary>
     public sbyte ContinueOffset { get; init; } = Missing;
 
     /// <summary>The jump back, in the continuing part.</summary>
@@ -29,13 +29,16 @@ internal readonly record struct SlotLayout
     public byte InstructionLength { get; init; }
 
     /// <summary>
-    /// The register (a word of <see cref="RegisterSet"/>) which must hold <see cref="BorrowedValue"/> while the instruction runs, and be
+    /// The register (a word of <see cref="RegisterSet"/>) which must hold <see cref="BorrowedValue"/> while the part that traps runs, and be
     /// restored once the thread has left it, by the trap, a fault or a signal; or <see cref="Missing"/>.
     /// </summary>
     public sbyte BorrowedRegister { get; init; } = Missing;
 
-    /// <summary>What the borrowed register must hold.</summary>
+    /// <summary>What the borrowed register must hold, unless it is a copy.</summary>
     public ulong BorrowedValue { get; init; }
+
+    /// <summary>The register of which the borrowed register must hold a copy; or <see cref="Missing"/>.</summary>
+    public sbyte BorrowedSource { get; init; } = Missing;
 
     /// <summary>Whether a thread can go on by itself.</summary>
     public bool CanContinue => ContinueOffset != Missing;
@@ -56,6 +59,6 @@ internal enum SlotPosition
     /// <summary>The instruction is complete: the program counter is now where it leads.</summary>
     After,
 
-    /// <summary>As <see cref="After"/>, and the thread had executed the slot's trap.</summary>
+    /// <summary>As <see cref="After"/>, and the thread had executed the slot's trap; where the trap leaves the program counter on itself, this is not seen.</summary>
     Trapped,
 }

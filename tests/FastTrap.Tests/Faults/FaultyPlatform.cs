@@ -31,6 +31,8 @@ internal sealed class FaultyPlatform : IPlatform
 
     public int CurrentThreadId => s_real.CurrentThreadId;
 
+    public Architecture Architecture => s_real.Architecture;
+
     public int CurrentProcessId => s_real.CurrentProcessId;
 
     public Errno Seize(int threadId, PtraceOptions options)

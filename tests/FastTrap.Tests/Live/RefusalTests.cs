@@ -129,7 +129,7 @@ public sealed class RefusalTests : LiveTest
 
         using (target)
         {
-            AssertRefused(target.ProcessId, FastTrapError.UnsupportedArchitecture, "32-bit x86 program", "probes 64-bit x86-64 programs");
+            AssertRefused(target.ProcessId, FastTrapError.UnsupportedArchitecture, "32-bit x86 program", "probes 64-bit programs of x86-64 and arm64");
         }
 
         FastTrapException? created = Assert.ThrowsAsync<FastTrapException>(() => Tracer.CreateAsync(path));

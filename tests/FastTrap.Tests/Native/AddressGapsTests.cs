@@ -20,6 +20,16 @@ internal sealed class AddressGapsTests
     }
 
     [Test]
+    public void Arm64HasRoomAbove47Bits()
+    {
+        const ulong Near = 0xaaaa_aaaa_0000;
+        const ulong Reach = 0x700_0000;
+        MemoryRegion[] regions = [Region(Near, Near + 0x10000), Region(0xffff_f7ff_0000, 0xffff_f7ff_1000)];
+        Assert.That(AddressGaps.Find(regions, Near, Reach, Length), Is.Empty);
+        Assert.That(AddressGaps.Find(regions, Near, Reach, Length, AddressGaps.HighestOfArm64), Is.EqualTo(new[] { Near - Length, Near + 0x10000 }));
+    }
+
+    [Test]
     public void NoRoomGivesNothing()
     {
         MemoryRegion[] regions = [Region(0x10000, 0x7fff_ffff_f000)];

@@ -70,9 +70,15 @@ internal sealed class BreakpointMechanism(Proc proc, TargetMemory memory, SlotSp
                 return Displacement.Done;
             }
 
-            return TryTouch(tracepoint, task, ref registers, faultAddress, outcome == EmulationOutcome.WriteFault)
-                ? Displacement.Later
-                : Withdraw(tracepoint, "its memory access could not be emulated");
+            if (TryTouch(tracepoint, task, ref registers, faultAddress, outcome == EmulationOutcome.WriteFault))
+            {
+                return Displacement.Later;
+            }
+
+            if (!instruction.Has(DisplacedTraits.SlotPossible))
+            {
+                return Withdraw(tracepoint, "its memory access could not be emulated");
+            }
         }
 
         if (!slots.TryPlace(tracepoint, task, memory, out string? reason))
@@ -87,16 +93,21 @@ internal sealed class BreakpointMechanism(Proc proc, TargetMemory memory, SlotSp
             return Displacement.GoesOn;
         }
 
+        EnterTrapPart(tracepoint, task, ref registers);
+        return Displacement.Later;
+    }
+
+    /// <summary>Sends a thread which has not begun the instruction to the part of its slot which traps behind it.</summary>
+    public static void EnterTrapPart(Tracepoint tracepoint, TracedTask task, ref RegisterSet registers)
+    {
+        SlotLayout slot = tracepoint.Slot;
         registers.ProgramCounter = tracepoint.SlotAddress + (ulong)slot.TrapPartOffset;
-        if (slot.Borrows)
+        if (slot.Borrows && WorkOf(task) is { BorrowedFor: null } work)
         {
-            ThreadWork work = WorkOf(task);
             work.BorrowedFor = tracepoint;
             work.BorrowedOriginal = registers.Words[slot.BorrowedRegister];
-            registers.Words[slot.BorrowedRegister] = slot.BorrowedValue;
+            registers.Words[slot.BorrowedRegister] = slot.BorrowedSource == SlotLayout.Missing ? slot.BorrowedValue : registers.Words[slot.BorrowedSource];
         }
-
-        return Displacement.Later;
     }
 
     /// <summary>Restores the register that a slot borrowed from a thread, if it did.</summary>

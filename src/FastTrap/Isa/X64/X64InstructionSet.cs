@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using FastTrap.Native;
 
 namespace FastTrap.Isa.X64;
 
@@ -28,6 +29,10 @@ internal sealed class X64InstructionSet : InstructionSet
     public override ReadOnlySpan<byte> SystemCallBytes => [0x0f, 0x05];
 
     public override int SlotLength => X64Slots.Length;
+
+    public override ulong SlotReach => RemoteMemoryMap.NearReach;
+
+    public override ulong FarSlotReach => RemoteMemoryMap.NearReach;
 
     public override int TouchLength => 5;
 

@@ -65,6 +65,13 @@ internal sealed class FunctionCode(InstructionSet isa, CodeWindow code)
     /// <summary>Decodes the instruction at an address.</summary>
     public bool TryDecode(ulong address, out DisplacedInstruction instruction, out ProbeRefusal refusal)
     {
+        if (IsInExclusiveSequence(_body, _extent.Address, address) || IsInExclusiveSequence(_cold, _extent.ColdStart, address))
+        {
+            instruction = default;
+            refusal = ProbeRefusal.ExclusiveSequence;
+            return false;
+        }
+
         ReadOnlySpan<byte> bytes = code.Get(address, isa.MaxInstructionLength);
         if (bytes.IsEmpty)
         {
@@ -75,6 +82,9 @@ internal sealed class FunctionCode(InstructionSet isa, CodeWindow code)
 
         return isa.TryDecode(bytes, address, out instruction, out refusal);
     }
+
+    private static bool IsInExclusiveSequence(FunctionScan scan, ulong start, ulong address) =>
+        scan.ExclusiveOffsets.Count != 0 && address - start <= int.MaxValue && scan.IsInExclusiveSequence((int)(address - start));
 
     private void Add(FunctionScan scan, ulong start, List<ulong> sites)
     {

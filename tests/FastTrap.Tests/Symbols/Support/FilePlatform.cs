@@ -16,6 +16,8 @@ internal sealed class FilePlatform : IPlatform
     /// <summary>What was opened with success.</summary>
     public List<string> Opened { get; } = [];
 
+    public Architecture Architecture { get; init; } = RuntimeInformation.ProcessArchitecture;
+
     public int CurrentThreadId => throw new NotSupportedException();
 
     public int CurrentProcessId => throw new NotSupportedException();
