@@ -19,6 +19,9 @@ need g++ g++
 need musl-tools musl-gcc
 need binutils readelf objcopy strip nm
 need util-linux setpriv
+need libssl-dev '/usr/lib/*/libcrypto.a'
+need zlib1g-dev '/usr/lib/*/libz.a'
+need golang-go go
 need python3 /usr/bin/python3
 need gdb gdb
 need bpftrace bpftrace

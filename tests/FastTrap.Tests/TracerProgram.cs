@@ -1,4 +1,5 @@
 using System.Globalization;
+using FastTrap.Tests.TestKit.Programs;
 
 namespace FastTrap.Tests;
 
@@ -36,6 +37,8 @@ internal static class TracerProgram
                 case ["restless", _, string milliseconds, .. string[] descriptions]:
                     await BeRestlessAsync(processId, int.Parse(milliseconds, CultureInfo.InvariantCulture), descriptions).ConfigureAwait(false);
                     return 5;
+                case ["compute"]:
+                    return ManagedWork.Run();
                 default:
                     await Console.Error.WriteLineAsync("usage: attach PID | restless PID MILLISECONDS DESCRIPTION... | busy PID wait|die|throw|return|exit DESCRIPTION...").ConfigureAwait(false);
                     return 2;

@@ -150,7 +150,7 @@ internal sealed partial class Proc
 
         if (isFault && info.si_addr - tracepoint.SlotAddress < (ulong)Isa.SlotLength)
         {
-            info.si_addr = tracepoint.Address + (info.si_addr - pc);
+            info.si_addr = moved.ProgramCounter + (info.si_addr - pc);
         }
 
         if (isFault && task.HeldSignal.si_signo != 0)

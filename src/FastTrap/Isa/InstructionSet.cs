@@ -103,12 +103,16 @@ internal abstract class InstructionSet
 
     /// <summary>
     /// Builds position-independent code which makes a thread access the byte that an emulation could not, so that the fault, or the growth
-    /// of the stack, happens natively, and then traps. <see cref="SetTouchAddress"/> prepares the thread.
+    /// of the stack, happens natively, and then traps. <c>SetTouchAddress</c> prepares the thread.
     /// </summary>
     public abstract TouchCode BuildTouch(Span<byte> code, bool write);
 
     /// <summary>Puts the address to touch into the register which the touch code uses; the caller restores all registers afterwards.</summary>
     public abstract void SetTouchAddress(ref RegisterSet registers, ulong address);
+
+    /// <summary>As the other, where the kind of fault depends on the instruction too.</summary>
+    public virtual void SetTouchAddress(in DisplacedInstruction instruction, ref RegisterSet registers, ulong address) =>
+        SetTouchAddress(ref registers, address);
 }
 
 /// <summary>What <see cref="InstructionSet.BuildTouch"/> built.</summary>

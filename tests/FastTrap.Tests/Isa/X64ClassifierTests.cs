@@ -1,5 +1,6 @@
 using FastTrap.Isa;
 using FastTrap.Isa.X64;
+using FastTrap.Native;
 using Iced.Intel;
 using NUnit.Framework;
 
@@ -12,9 +13,6 @@ internal sealed class X64ClassifierTests
     private const ulong Pc = 0x401000;
 
     [TestCase("CC", ProbeRefusal.AlreadyBreakpoint)]
-    [TestCase("CD80", ProbeRefusal.SoftwareInterrupt)]
-    [TestCase("CD03", ProbeRefusal.SoftwareInterrupt)]
-    [TestCase("F1", ProbeRefusal.SoftwareInterrupt)]
     [TestCase("CB", ProbeRefusal.FarTransfer)]
     [TestCase("CA0800", ProbeRefusal.FarTransfer)]
     [TestCase("48CB", ProbeRefusal.FarTransfer)]
@@ -24,31 +22,10 @@ internal sealed class X64ClassifierTests
     [TestCase("48CF", ProbeRefusal.InterruptReturn)]
     [TestCase("F30F01EC", ProbeRefusal.InterruptReturn)]
     [TestCase("0F34", ProbeRefusal.FastSystemTransfer)]
-    [TestCase("0F35", ProbeRefusal.FastSystemTransfer)]
-    [TestCase("0F07", ProbeRefusal.FastSystemTransfer)]
-    [TestCase("480F07", ProbeRefusal.FastSystemTransfer)]
     [TestCase("8ED0", ProbeRefusal.MasksTraps)]
     [TestCase("8E10", ProbeRefusal.MasksTraps)]
     [TestCase("668ED0", ProbeRefusal.MasksTraps)]
-    [TestCase("F4", ProbeRefusal.Privileged)]
-    [TestCase("FA", ProbeRefusal.Privileged)]
-    [TestCase("FB", ProbeRefusal.Privileged)]
-    [TestCase("E460", ProbeRefusal.Privileged)]
-    [TestCase("EE", ProbeRefusal.Privileged)]
-    [TestCase("F36C", ProbeRefusal.Privileged)]
-    [TestCase("0F0110", ProbeRefusal.Privileged)]
-    [TestCase("0F20C0", ProbeRefusal.Privileged)]
-    [TestCase("0F30", ProbeRefusal.Privileged)]
-    [TestCase("0F01F8", ProbeRefusal.Privileged)]
-    [TestCase("66E800000000", ProbeRefusal.OperandSizeBranch)]
     [TestCase("66E90000", ProbeRefusal.Truncated)]
-    [TestCase("66EB00", ProbeRefusal.OperandSizeBranch)]
-    [TestCase("4866C3", ProbeRefusal.OperandSizeBranch)]
-    [TestCase("4866E800000000", ProbeRefusal.OperandSizeBranch)]
-    [TestCase("66C3", ProbeRefusal.OperandSizeBranch)]
-    [TestCase("667400", ProbeRefusal.OperandSizeBranch)]
-    [TestCase("66FFE0", ProbeRefusal.OperandSizeBranch)]
-    [TestCase("66E300", ProbeRefusal.OperandSizeBranch)]
     [TestCase("6465FF20", ProbeRefusal.ConflictingSegments)]
     [TestCase("2E64FF10", ProbeRefusal.ConflictingSegments)]
     [TestCase("0600", ProbeRefusal.Undecodable)]
@@ -62,6 +39,7 @@ internal sealed class X64ClassifierTests
     [TestCase("EA0000000000000000", ProbeRefusal.Undecodable)]
     [TestCase("9A0000000000000000", ProbeRefusal.Undecodable)]
     [TestCase("CE00", ProbeRefusal.Undecodable)]
+    [TestCase("66C7F80000", ProbeRefusal.OperandSizeBranch)]
     public void Refused(string hex, ProbeRefusal expected)
     {
         bool decoded = X64InstructionSet.Instance.TryDecode(Convert.FromHexString(hex), Pc, out DisplacedInstruction displaced, out ProbeRefusal reason);
@@ -90,6 +68,23 @@ internal sealed class X64ClassifierTests
     [TestCase("0FA2", DisplacedTraits.None)]
     [TestCase("0F01D0", DisplacedTraits.None)]
     [TestCase("6465488B00", DisplacedTraits.None)]
+    [TestCase("CD80", DisplacedTraits.SystemCall)]
+    [TestCase("CD03", DisplacedTraits.None)]
+    [TestCase("F1", DisplacedTraits.None)]
+    [TestCase("0F35", DisplacedTraits.None)]
+    [TestCase("0F07", DisplacedTraits.None)]
+    [TestCase("480F07", DisplacedTraits.None)]
+    [TestCase("0FAA", DisplacedTraits.None)]
+    [TestCase("F4", DisplacedTraits.None)]
+    [TestCase("FA", DisplacedTraits.None)]
+    [TestCase("FB", DisplacedTraits.None)]
+    [TestCase("E460", DisplacedTraits.None)]
+    [TestCase("EE", DisplacedTraits.None)]
+    [TestCase("F36C", DisplacedTraits.Repeat)]
+    [TestCase("0F0110", DisplacedTraits.None)]
+    [TestCase("0F20C0", DisplacedTraits.None)]
+    [TestCase("0F30", DisplacedTraits.None)]
+    [TestCase("0F01F8", DisplacedTraits.None)]
     public void RunInASlot(string hex, DisplacedTraits traits)
     {
         DisplacedInstruction displaced = Decode(hex);
@@ -117,6 +112,22 @@ internal sealed class X64ClassifierTests
         DisplacedInstruction displaced = Decode(hex);
         Assert.That(displaced.Kind, Is.EqualTo(DisplacedKind.Emulated));
         Assert.That(displaced.Traits, Is.EqualTo(traits));
+    }
+
+    [TestCase("66E800000000")]
+    [TestCase("66EB00")]
+    [TestCase("4866C3")]
+    [TestCase("4866E800000000")]
+    [TestCase("66C3")]
+    [TestCase("667400")]
+    [TestCase("66FFE0")]
+    [TestCase("66E300")]
+    public void BranchesWithAnOperandSizePrefixAreTheProcessors(string hex)
+    {
+        bool decoded = X64InstructionSet.Instance.TryDecode(Convert.FromHexString(hex), Pc, out DisplacedInstruction displaced, out ProbeRefusal reason);
+        Assert.That(decoded, Is.EqualTo(Processor.IgnoresOperandSizeOfBranches));
+        Assert.That(reason, Is.EqualTo(decoded ? ProbeRefusal.None : ProbeRefusal.OperandSizeBranch));
+        Assert.That(displaced.Kind, Is.EqualTo(decoded ? DisplacedKind.Emulated : DisplacedKind.Refused));
     }
 
     [Test]

@@ -113,7 +113,7 @@ public sealed class SameBehaviourTests : LiveTest
         using TargetProcess target = TargetProcess.StartTarget("ownint3", null, ["5"]);
         TracedProcess process = await Tracer.AttachAsync(target.ProcessId);
         ProbeEnabling enabling = await process.EnableAsync("a.out:*trap_here:*", CountOnly);
-        Assert.That(enabling.Failures.Select(f => f.Refusal), Is.SupersetOf(new[] { ProbeRefusal.AlreadyBreakpoint, ProbeRefusal.SoftwareInterrupt }));
+        Assert.That(enabling.Failures.Select(f => f.Refusal), Does.Contain(ProbeRefusal.AlreadyBreakpoint));
         target.SendLine("go");
         target.ReadCount("hot");
         await process.DisposeAsync();

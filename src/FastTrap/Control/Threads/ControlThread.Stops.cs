@@ -200,9 +200,9 @@ internal sealed partial class ControlThread
         if (!task.StoppedByTrapInstruction)
         {
             // Sent by somebody.
-            if (process.Handler is { } handler && handler.IsOutOfLine(_registers.ProgramCounter))
+            if (process.Handler is { } sentTo && sentTo.IsOutOfLine(_registers.ProgramCounter))
             {
-                OnSignalOutOfLine(handler, task, Signal.SIGTRAP);
+                OnSignalOutOfLine(sentTo, task, Signal.SIGTRAP);
             }
             else
             {
@@ -214,7 +214,13 @@ internal sealed partial class ControlThread
 
         if (process.Handler?.WasTrap(trapAddress) != true && IsTrapInText(process, task, trapAddress))
         {
-            // The program's own trap, or another debugger's: it gets the signal it expects.
+            // The program's own trap, or another debugger's: it gets the signal it expects, from its own address.
+            if (process.Handler is { } handler && handler.IsOutOfLine(_registers.ProgramCounter))
+            {
+                OnSignalOutOfLine(handler, task, Signal.SIGTRAP);
+                return;
+            }
+
             Resume(task, Signal.SIGTRAP);
             return;
         }

@@ -11,7 +11,8 @@ namespace FastTrap.Engine.Mechanisms;
 /// <remarks>
 /// The cheapest correct way is chosen at each hit: a slot that has its place already where emulation would access memory and nobody waits for the
 /// effects; else emulation; else the slot. What can be had neither way is withdrawn: its text is restored and the thread executes it in
-/// place. An emulated access that fails is made natively by touch code, so that a stack grows, or the fault comes, as it would.
+/// place. An emulated access that fails is made natively, in the instruction's slot or, for branches, by touch code, so that a stack grows, or the
+/// fault comes, as it would.
 /// Source: fasttrap_isa.c, fasttrap_pid_probe.
 /// </remarks>
 internal sealed class BreakpointMechanism(Proc proc, TargetMemory memory, SlotSpace slots, TaskMemory taskMemory) : Mechanism
@@ -70,15 +71,14 @@ internal sealed class BreakpointMechanism(Proc proc, TargetMemory memory, SlotSp
                 return Displacement.Done;
             }
 
-            if (TryTouch(tracepoint, task, ref registers, faultAddress, outcome == EmulationOutcome.WriteFault))
-            {
-                return Displacement.Later;
-            }
-
             if (!instruction.Has(DisplacedTraits.SlotPossible))
             {
-                return Withdraw(tracepoint, "its memory access could not be emulated");
+                return TryTouch(tracepoint, task, ref registers, faultAddress, outcome == EmulationOutcome.WriteFault)
+                    ? Displacement.Later
+                    : Withdraw(tracepoint, "its memory access could not be emulated");
             }
+
+            // In its slot, the instruction itself finds out: a stack grows, a key allows what we may not, or the fault comes as it must.
         }
 
         if (!slots.TryPlace(tracepoint, task, memory, out string? reason))
@@ -167,7 +167,7 @@ internal sealed class BreakpointMechanism(Proc proc, TargetMemory memory, SlotSp
 
         work.BeforeTouch = registers;
         work.TouchedFor = tracepoint;
-        proc.Isa.SetTouchAddress(ref registers, address);
+        proc.Isa.SetTouchAddress(tracepoint.Instruction, ref registers, address);
         registers.ProgramCounter = start;
         return true;
     }

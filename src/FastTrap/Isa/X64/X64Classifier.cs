@@ -1,3 +1,4 @@
+using FastTrap.Native;
 using Iced.Intel;
 
 namespace FastTrap.Isa.X64;
@@ -84,7 +85,7 @@ internal static class X64Classifier
             displaced.Displacement = instruction.IPRelativeMemoryAddress;
         }
 
-        if (instruction.Code == Code.Syscall)
+        if (instruction.Code == Code.Syscall || (instruction.Mnemonic == Mnemonic.Int && instruction.Immediate8 == 0x80))
         {
             displaced.Traits |= DisplacedTraits.SystemCall;
         }
@@ -117,14 +118,19 @@ internal static class X64Classifier
         {
             case Mnemonic.Int3:
                 return ProbeRefusal.AlreadyBreakpoint;
-            case Mnemonic.Int or Mnemonic.Int1 or Mnemonic.Into:
-                return ProbeRefusal.SoftwareInterrupt;
-            case Mnemonic.Iret or Mnemonic.Iretd or Mnemonic.Iretq or Mnemonic.Uiret or Mnemonic.Rsm:
+            case Mnemonic.Iret or Mnemonic.Iretd or Mnemonic.Iretq or Mnemonic.Uiret:
                 return ProbeRefusal.InterruptReturn;
-            case Mnemonic.Sysenter or Mnemonic.Sysexit or Mnemonic.Sysexitq or Mnemonic.Sysret or Mnemonic.Sysretq:
+            case Mnemonic.Sysenter:
                 return ProbeRefusal.FastSystemTransfer;
             case Mnemonic.Retf:
                 return ProbeRefusal.FarTransfer;
+            case Mnemonic.Int or Mnemonic.Int1:
+                // A system call of 32-bit programs, or a signal: either from a slot as from here.
+                return ProbeRefusal.None;
+            case Mnemonic.Sysexit or Mnemonic.Sysexitq or Mnemonic.Sysret or Mnemonic.Sysretq or Mnemonic.Rsm or Mnemonic.Skinit
+                or Mnemonic.Erets or Mnemonic.Eretu:
+                // For the kernel, or for less than it: in a program they raise a signal.
+                return ProbeRefusal.None;
             case Mnemonic.Mov or Mnemonic.Pop when instruction.Op0Kind == OpKind.Register && instruction.Op0Register == Register.SS:
                 return ProbeRefusal.MasksTraps;
         }
@@ -134,13 +140,9 @@ internal static class X64Classifier
             return ProbeRefusal.FarTransfer;
         }
 
-        if (instruction.IsPrivileged)
-        {
-            return ProbeRefusal.Privileged;
-        }
-
         bool branch = IsNearBranch(instruction);
-        if ((branch || instruction.Mnemonic == Mnemonic.Xbegin) && prefixes.OperandSize && !prefixes.RexW)
+        if (prefixes.OperandSize && !prefixes.RexW
+            && (branch ? !Processor.IgnoresOperandSizeOfBranches : instruction.Mnemonic == Mnemonic.Xbegin))
         {
             return ProbeRefusal.OperandSizeBranch;
         }
@@ -157,7 +159,7 @@ internal static class X64Classifier
 
         return instruction.FlowControl switch
         {
-            // System calls and hypervisor calls come back to the next instruction; the undefined ones never complete.
+            // System calls and hypervisor calls come back to the next instruction; the undefined and the privileged ones raise their signal in the slot.
             FlowControl.Next or FlowControl.Call or FlowControl.Exception or FlowControl.XbeginXabortXend => ProbeRefusal.None,
             FlowControl.Interrupt => ProbeRefusal.SoftwareInterrupt,
             FlowControl.Return => ProbeRefusal.InterruptReturn,

@@ -34,7 +34,7 @@ internal sealed class X64InstructionSet : InstructionSet
 
     public override ulong FarSlotReach => RemoteMemoryMap.NearReach;
 
-    public override int TouchLength => 5;
+    public override int TouchLength => 14;
 
     public override bool TryDecode(ReadOnlySpan<byte> bytes, ulong pc, out DisplacedInstruction instruction, out ProbeRefusal reason) =>
         X64Classifier.TryDecode(bytes, pc, out instruction, out reason);
@@ -70,11 +70,29 @@ internal sealed class X64InstructionSet : InstructionSet
 
     public override TouchCode BuildTouch(Span<byte> code, bool write)
     {
-        // lock orb $0,(%rax) writes what is there, whatever another thread does meanwhile; movb (%rax),%al.
-        ReadOnlySpan<byte> touch = write ? [0xf0, 0x80, 0x08, 0x00, 0xcc] : [0x8a, 0x00, 0xcc];
+        // With carry, through the stack segment (rbp), whose faults are others. lock orb $0 writes what is there, whatever another thread does meanwhile.
+        ReadOnlySpan<byte> touch = write
+            ? [0x72, 0x06, 0xf0, 0x80, 0x08, 0x00, 0xeb, 0x05, 0xf0, 0x80, 0x4d, 0x00, 0x00, 0xcc]
+            : [0x72, 0x04, 0x8a, 0x00, 0xeb, 0x03, 0x8a, 0x45, 0x00, 0xcc];
         touch.CopyTo(code);
         return new TouchCode(touch.Length, touch.Length - 1);
     }
 
-    public override void SetTouchAddress(ref RegisterSet registers, ulong address) => registers[X64Register.Rax] = address;
+    public override void SetTouchAddress(ref RegisterSet registers, ulong address)
+    {
+        registers[X64Register.Rax] = address;
+        registers[X64Register.Eflags] &= ~X64Flags.Carry;
+    }
+
+    /// <summary>An impossible address is a general protection fault, but on the stack a stack fault: another signal.</summary>
+    public override void SetTouchAddress(in DisplacedInstruction instruction, ref RegisterSet registers, ulong address)
+    {
+        bool isStack = X64Emulator.IsStackAccess(instruction, registers, address);
+        SetTouchAddress(ref registers, address);
+        if (isStack)
+        {
+            registers[X64Register.Rbp] = address;
+            registers[X64Register.Eflags] |= X64Flags.Carry;
+        }
+    }
 }

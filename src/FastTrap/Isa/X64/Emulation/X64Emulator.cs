@@ -60,18 +60,7 @@ internal static class X64Emulator
                 return EmulationOutcome.Done;
 
             case X64Operation.CallIndirect:
-                if (!TryReadTarget(instruction, words, memory, out value, out faultAddress))
-                {
-                    return EmulationOutcome.ReadFault;
-                }
-
-                if (!TryPush(memory, ref sp, instruction.NextAddress, out faultAddress))
-                {
-                    return EmulationOutcome.WriteFault;
-                }
-
-                pc = value;
-                return EmulationOutcome.Done;
+                return CallIndirect(instruction, words, memory, out faultAddress);
 
             case X64Operation.Return:
                 if (!X64Memory.TryLoad(memory, sp, sizeof(ulong), out value, out faultAddress) || !IsTarget(value, out faultAddress))
@@ -126,6 +115,30 @@ internal static class X64Emulator
         }
     }
 
+    /// <summary>The return address is stored before the target is looked at, as processors do: what is below the stack pointer tells.</summary>
+    private static EmulationOutcome CallIndirect(in DisplacedInstruction instruction, Span<ulong> words, ITargetMemory memory, out ulong faultAddress)
+    {
+        if (!TryReadSource(instruction, words, memory, out ulong target, out faultAddress))
+        {
+            return EmulationOutcome.ReadFault;
+        }
+
+        ulong sp = words[(int)X64Register.Rsp];
+        if (!TryPush(memory, ref sp, instruction.NextAddress, out faultAddress))
+        {
+            return EmulationOutcome.WriteFault;
+        }
+
+        if (!IsTarget(target, out faultAddress))
+        {
+            return EmulationOutcome.ReadFault;
+        }
+
+        words[(int)X64Register.Rsp] = sp;
+        words[(int)X64Register.Rip] = target;
+        return EmulationOutcome.Done;
+    }
+
     /// <summary>The address of the memory operand.</summary>
     internal static ulong AddressOf(in DisplacedInstruction instruction, ReadOnlySpan<ulong> words)
     {
@@ -146,6 +159,19 @@ internal static class X64Emulator
         }
 
         return instruction.Segment == DisplacedInstruction.NoRegister ? address : address + words[instruction.Segment];
+    }
+
+    /// <summary>Whether a byte that a branch could not access belongs to a stack operand: pushed, popped, or addressed by rsp or rbp.</summary>
+    internal static bool IsStackAccess(in DisplacedInstruction instruction, in RegisterSet registers, ulong address)
+    {
+        const byte StackPointer = (byte)X64Register.Rsp;
+        const byte FramePointer = (byte)X64Register.Rbp;
+        ulong sp = registers[X64Register.Rsp];
+        bool pushes = instruction.Has(DisplacedTraits.Call) && address - (sp - sizeof(ulong)) < sizeof(ulong);
+        bool pops = instruction.Has(DisplacedTraits.Return) && address - sp < sizeof(ulong);
+        bool loads = (X64Form)instruction.Form == X64Form.Memory && instruction.Segment == DisplacedInstruction.NoRegister
+            && instruction.Base is StackPointer or FramePointer && address - AddressOf(instruction, registers.Words) < sizeof(ulong);
+        return pushes || pops || loads;
     }
 
     private static bool Loop(in DisplacedInstruction instruction, Span<ulong> words, ulong flags)

@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using FastTrap.Native;
 
 namespace FastTrap.Isa.X64;
 
@@ -62,8 +63,12 @@ internal static class X64Memory
         return false;
     }
 
-    /// <summary>Whether a jump there gets as far as a page fault, on processors with 57-bit addresses too.</summary>
-    public static bool IsCanonical(ulong address) => (long)address << 7 >> 7 == (long)address;
+    /// <summary>Whether a jump there gets as far as a page fault.</summary>
+    public static bool IsCanonical(ulong address)
+    {
+        int unused = 64 - Processor.AddressBits;
+        return (long)address << unused >> unused == (long)address;
+    }
 
     private static int LengthInPage(ulong address, int size) => (int)Math.Min((ulong)size, PageLength - (address & (PageLength - 1)));
 }

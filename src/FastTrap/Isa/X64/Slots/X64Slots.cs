@@ -12,6 +12,7 @@ internal static class X64Slots
 {
     public const int Length = 64;
     private const byte Trap = 0xcc;
+    private const byte SystemCallOpcode = 0x05;
     private const int LoadNextLength = 10;
     private const int FarJumpLength = 14;
     private const int AbortStub = Length - FarJumpLength;
@@ -30,7 +31,7 @@ internal static class X64Slots
         }
 
         int length = instruction.Length;
-        int tail = instruction.Has(DisplacedTraits.SystemCall) ? LoadNextLength : 0;
+        int tail = LeavesNext(instruction) ? LoadNextLength : 0;
         bool stub = false;
         if (!TryCopy(instruction, slotAddress, slot, 0, ref stub))
         {
@@ -94,7 +95,7 @@ internal static class X64Slots
         }
 
         registers.ProgramCounter = instruction.NextAddress;
-        if (instruction.Has(DisplacedTraits.SystemCall))
+        if (LeavesNext(instruction))
         {
             registers[X64Register.Rcx] = instruction.NextAddress;
         }
@@ -140,7 +141,11 @@ internal static class X64Slots
         return true;
     }
 
-    /// <summary>syscall leaves its return address in rcx: the original one must be seen there.</summary>
+    /// <summary>syscall leaves its return address in rcx; int 0x80, the other system call, does not.</summary>
+    private static bool LeavesNext(in DisplacedInstruction instruction) =>
+        instruction.Has(DisplacedTraits.SystemCall) && instruction.Bytes[^1] == SystemCallOpcode;
+
+    /// <summary>The original return address must be seen in rcx.</summary>
     private static void WriteLoadNext(Span<byte> code, ulong next)
     {
         code[0] = 0x48;

@@ -1,0 +1,98 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
+
+namespace FastTrap.Tests.Isa.Differential;
+
+/// <summary>What <c>tests/targets/instructions.c</c> shall do differently for a case.</summary>
+[Flags]
+internal enum CaseOptions : ulong
+{
+    None = 0,
+
+    /// <summary>What the instruction stores depends on more than its inputs.</summary>
+    IgnoreData = 1,
+
+    /// <summary>The address of the last x87 instruction is that of the slot: see docs/limits.md.</summary>
+    IgnoreFpuPointers = 2,
+
+    /// <summary>The operand is an image of the vector state.</summary>
+    FpuImageAtAddress = 4,
+
+    IgnoreVectors = 8,
+
+    /// <summary>A transaction may be aborted by anything: both ways are right.</summary>
+    SameWhere = 16,
+}
+
+[InlineArray(16)]
+internal struct SixteenWords
+{
+    private ulong _first;
+}
+
+[InlineArray(4)]
+internal struct FourWords
+{
+    private ulong _first;
+}
+
+/// <summary><c>struct input</c> of the target. Registers are in the order in which instructions encode them.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal struct CaseInput
+{
+    public SixteenWords Registers;
+    public ulong Flags;
+    public ulong FsBase;
+    public ulong GsBase;
+    public ulong Entry;
+    public ulong Seed;
+    public CaseOptions Options;
+    public ulong IgnoredRegisters;
+    public ulong Vector;
+    public ulong VectorElementSize;
+    public ulong VectorMask;
+    public FourWords PatchAddresses;
+    public FourWords PatchValues;
+    public ulong ImageAddress;
+    public ulong Unused0;
+    public ulong Unused1;
+
+    /// <summary>Puts 8 bytes into the target's memory before the case runs. Four such fit.</summary>
+    public void Patch(ulong address, ulong value)
+    {
+        for (int i = 0; i < 4; i++)
+        {
+            if (PatchAddresses[i] == 0)
+            {
+                PatchAddresses[i] = address;
+                PatchValues[i] = value;
+                return;
+            }
+        }
+
+        throw new InvalidOperationException("A case has no more than four patches.");
+    }
+}
+
+/// <summary><c>struct result</c> of the target.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal struct CaseResult
+{
+    public const int VectorsOffset = 256;
+    public const int VectorsLength = 2752;
+    public const int DataOffset = VectorsOffset + VectorsLength;
+
+    public SixteenWords Registers;
+    public ulong Flags;
+    public ulong Where;
+    public ulong Rip;
+    public ulong FsBase;
+    public ulong GsBase;
+    public ulong Selectors;
+    public ulong Pkru;
+    public ulong Signal;
+    public ulong Code;
+    public ulong Address;
+    public ulong Trap;
+    public ulong Error;
+}

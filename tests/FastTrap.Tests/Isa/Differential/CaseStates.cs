@@ -1,0 +1,444 @@
+using Iced.Intel;
+
+namespace FastTrap.Tests.Isa.Differential;
+
+/// <summary>Where things are in the target; see <c>tests/targets/instructions.c</c>.</summary>
+internal static class Arena
+{
+    public const ulong Data = 0x1000_0000;
+    public const ulong DataLength = 0x2000;
+    public const ulong Stack = 0x1100_0000;
+    public const ulong StackLength = 0x2000;
+    public const ulong State = 0x1200_0000;
+    public const ulong Inputs = 0x1300_0000;
+    public const ulong Scratch = 0x1400_0000;
+    public const ulong Results = 0x7000_0000_0000;
+    public const ulong Code = 0x2000_0000;
+    public const ulong FarCode = 0x8900_0000;
+
+    /// <summary>Each case has a block, its instruction in the middle of it; the first block is a landing for branches.</summary>
+    public const int BlockLength = 256;
+    public const int InstructionOffset = 128;
+
+    /// <summary>Pointers in the state to the code that ends a case.</summary>
+    public const int FallPointer = 0x1200_0000 + 192;
+    public const int TargetPointer = 0x1200_0000 + 200;
+}
+
+/// <summary>Makes random states in which an instruction mostly reaches its operands, and sometimes faults.</summary>
+internal sealed class CaseStates(Random random, ulong code)
+{
+    private const int Rax = 0, Rcx = 1, Rdx = 2, Rbx = 3, Rsp = 4, Rbp = 5, Rsi = 6, Rdi = 7;
+    private readonly InstructionInfoFactory _info = new();
+
+    /// <summary>Instructions that are not run: what they do is the hypervisor's or another mode's affair, or waits.</summary>
+    public static bool IsRunnable(in Instruction instruction) => instruction.Mnemonic is not
+        (Mnemonic.Vmcall or Mnemonic.Vmmcall or Mnemonic.Sysenter or Mnemonic.Tdcall or Mnemonic.Seamcall or Mnemonic.Seamops or Mnemonic.Seamret
+        or Mnemonic.Getsec or Mnemonic.Altinst or Mnemonic.Vmgexit);
+
+    /// <summary>
+    /// False if no state was found in which an atomic access stays within a cache line (over two, it would slow the whole machine), or a bit within the
+    /// arena.
+    /// </summary>
+    public bool TryMake(in Instruction instruction, ulong entry, ulong target, out CaseInput input)
+    {
+        for (int i = 0; i < 8; i++)
+        {
+            input = Make(instruction, entry, target);
+            if ((!IsAtomic(instruction) || !IsSplit(instruction, input)) && !IsFarBit(instruction, input))
+            {
+                return true;
+            }
+        }
+
+        input = default;
+        return false;
+    }
+
+    private static bool IsAtomic(in Instruction instruction) =>
+        instruction.HasLockPrefix || instruction.Mnemonic is Mnemonic.Xchg or Mnemonic.Cmpxchg16b or Mnemonic.Cmpxchg8b;
+
+    /// <summary>A bit may be 2^60 bytes from its operand's address: anywhere in the target's own data.</summary>
+    private static bool IsFarBit(in Instruction instruction, CaseInput input)
+    {
+        if (instruction.Mnemonic is not (Mnemonic.Bt or Mnemonic.Bts or Mnemonic.Btr or Mnemonic.Btc)
+            || instruction.Op0Kind != OpKind.Memory || instruction.Op1Kind != OpKind.Register)
+        {
+            return false;
+        }
+
+        ulong address = instruction.GetVirtualAddress(0, 0, (register, _, _) => Value(register, input));
+        long offset = (long)input.Registers[Number(instruction.Op1Register)];
+        offset = instruction.Op1Register.GetSize() switch { 2 => (short)offset, 4 => (int)offset, _ => offset };
+        return address + (ulong)(offset >> 3) - (Arena.Data - 0x10000) > 0x20000;
+    }
+
+    private static bool IsSplit(in Instruction instruction, CaseInput input)
+    {
+        for (int i = 0; i < instruction.OpCount; i++)
+        {
+            if (instruction.GetOpKind(i) == OpKind.Memory)
+            {
+                ulong address = instruction.GetVirtualAddress(i, 0, (register, _, _) => Value(register, input));
+                return (address & 63) + (ulong)Math.Max(8, instruction.MemorySize.GetSize()) > 64;
+            }
+        }
+
+        return false;
+    }
+
+    private CaseInput Make(in Instruction instruction, ulong entry, ulong target)
+    {
+        CaseInput input = default;
+        input.Entry = entry;
+        input.Seed = (ulong)random.NextInt64();
+        for (int i = 0; i < 16; i++)
+        {
+            input.Registers[i] = RandomValue();
+        }
+
+        input.Registers[Rsp] = Arena.Stack + 4096 + ((ulong)random.Next(-64, 64) * 8);
+        if (random.Next(2) == 0)
+        {
+            input.Registers[Rbp] = Arena.Stack + 2048 + ((ulong)random.Next(256) * 8);
+        }
+
+        // The status flags and the direction.
+        input.Flags = 0x202 | ((ulong)random.Next() & 0xcd5);
+        if (random.Next(4) == 0)
+        {
+            input.Flags |= 0x200000;
+        }
+
+        input.FsBase = Base();
+        input.GsBase = Base();
+        bool faults = random.Next(12) == 0;
+        SetOperands(instruction, ref input, faults);
+        SetSpecial(instruction, ref input, target, faults);
+        return input;
+    }
+
+    private ulong Base() => random.Next(3) == 0 ? 0 : random.Next(2) == 0 ? (ulong)random.Next(0x10000) : (ulong)random.NextInt64(0x7fff_0000_0000);
+
+    private ulong RandomValue() => random.Next(5) switch
+    {
+        0 => (ulong)random.NextInt64() << 1 ^ (ulong)random.Next(2),
+        1 => (ulong)random.Next(-3, 4),
+        2 => 1UL << random.Next(64),
+        3 => (ulong)random.Next(256),
+        _ => (1UL << random.Next(64)) - 1 ^ ((ulong)random.Next() << 32),
+    };
+
+    private ulong DataAddress(bool faults, int alignment) => faults
+        ? random.Next(6) switch
+        {
+            0 => Arena.Data - 1 - (ulong)random.Next(64),
+            1 => Arena.Data + Arena.DataLength + (ulong)random.Next(4000),
+            2 => Arena.Data + Arena.DataLength + 0x1000,
+            3 => Arena.Data + Arena.DataLength - 1 - (ulong)random.Next(64),
+            4 => 0x8000_0000_0000_0000 >> random.Next(17),
+            _ => 0xffff_8000_0000_0000 + (ulong)random.Next(),
+        }
+        : random.Next(4) == 0 && alignment <= 1
+            ? Arena.Data + 1024 + (ulong)random.Next((int)Arena.DataLength - 2048)
+            : Arena.Data + 1024 + ((ulong)random.Next(((int)Arena.DataLength - 2048 - 3072) / 64) * 64);
+
+    private void SetOperands(in Instruction instruction, ref CaseInput input, bool faults)
+    {
+        bool atomic = IsAtomic(instruction);
+        foreach (UsedMemory used in _info.GetInfo(instruction).GetUsedMemory())
+        {
+            if (used.Base is Register.RSP or Register.ESP && used.Index == Register.None)
+            {
+                continue;
+            }
+
+            ulong address = DataAddress(faults && !atomic, atomic ? 64 : 1);
+            if (!used.Base.IsGPR() && !used.Index.IsGPR() && used.VsibSize == 0)
+            {
+                // The encoding has the address, without a segment's base.
+                input.FsBase = input.GsBase = 0;
+            }
+
+            ulong segment = used.Segment switch { Register.FS => input.FsBase, Register.GS => input.GsBase, _ => 0 };
+            if (used.VsibSize != 0)
+            {
+                SetVectorIndex(used, ref input);
+            }
+
+            SetAddress(used, address - segment, ref input);
+        }
+
+        // Addresses which are computed and not used, or only as a hint.
+        if (instruction.IsStringInstruction && (instruction.HasRepPrefix || instruction.HasRepnePrefix))
+        {
+            input.Registers[Rcx] = (ulong)(uint)random.Next(24) | (HasAddressPrefix(instruction) ? (ulong)(uint)random.Next() << 32 : 0);
+        }
+    }
+
+    private static bool HasAddressPrefix(in Instruction instruction) =>
+        instruction.Op0Kind is OpKind.MemoryESEDI or OpKind.MemorySegESI || (instruction.OpCount > 1 && instruction.Op1Kind is OpKind.MemoryESEDI or OpKind.MemorySegESI);
+
+    private void SetVectorIndex(in UsedMemory used, ref CaseInput input)
+    {
+        int number = used.Index >= Register.ZMM0 ? used.Index - Register.ZMM0 : used.Index >= Register.YMM0 ? used.Index - Register.YMM0 : used.Index - Register.XMM0;
+        input.Vector = (ulong)number;
+        input.VectorElementSize = (ulong)used.VsibSize;
+        input.VectorMask = random.Next(16) == 0 ? 0x7ff : (ulong)0x7f;
+    }
+
+    private void SetAddress(in UsedMemory used, ulong address, ref CaseInput input)
+    {
+        bool narrow = used.AddressSize == CodeSize.Code32;
+        ulong high = narrow && random.Next(2) == 0 ? (ulong)(uint)random.Next() << 32 : 0;
+        bool hasBase = used.Base.IsGPR();
+        bool hasIndex = used.Index.IsGPR();
+        ulong rest = address - used.Displacement;
+        ulong scale = (ulong)used.Scale;
+        int index = hasIndex ? Number(used.Index) : -1;
+        int register = hasBase ? Number(used.Base) : -1;
+        if (hasBase && register != Rsp && register != index)
+        {
+            if (hasIndex && used.Index is Register.AL)
+            {
+                rest -= (byte)input.Registers[Rax];
+            }
+            else if (hasIndex)
+            {
+                rest -= input.Registers[index] * scale;
+            }
+
+            input.Registers[register] = narrow ? (uint)rest | high : rest;
+        }
+        else if (hasIndex)
+        {
+            ulong stack = register == Rsp ? input.Registers[Rsp] : 0;
+            ulong factor = hasBase && register != Rsp ? scale + 1 : scale;
+            input.Registers[index] = narrow ? (uint)(rest - stack) / factor | high : (ulong)((long)(rest - stack) / (long)factor);
+        }
+    }
+
+    private void SetSpecial(in Instruction instruction, ref CaseInput input, ulong target, bool faults)
+    {
+        bool transfers = instruction.IsJmpNearIndirect || instruction.IsCallNearIndirect;
+        ulong destination = !faults || random.Next(2) == 0 ? target : random.Next(4) switch
+        {
+            0 => 0x1_0000_0000UL << random.Next(31),
+            1 => Arena.Data,
+            2 => 0xffff_8000_0000_1000,
+            _ => (ulong)random.NextInt64() << 1,
+        };
+        if (transfers && instruction.Op0Kind == OpKind.Register)
+        {
+            input.Registers[Number(instruction.Op0Register)] = destination;
+        }
+        else if (transfers)
+        {
+            CaseInput copy = input;
+            ulong address = instruction.GetVirtualAddress(0, 0, (register, _, _) => Value(register, copy));
+            if (IsWritable(address, 8))
+            {
+                input.Patch(address, destination);
+            }
+        }
+
+        switch (instruction.Mnemonic)
+        {
+            case Mnemonic.Ret:
+                input.Patch(input.Registers[Rsp], destination);
+                SetBadStack(ref input, faults);
+                break;
+            case Mnemonic.Push or Mnemonic.Pop or Mnemonic.Call or Mnemonic.Pushfq or Mnemonic.Pushf:
+                SetBadStack(ref input, faults);
+                break;
+            case Mnemonic.Popf or Mnemonic.Popfq:
+                // Without TF and NT, which end elsewhere.
+                input.Patch(input.Registers[Rsp], (ulong)random.NextInt64() & 0x0024_0ed5);
+                break;
+            case Mnemonic.Leave or Mnemonic.Enter:
+                input.Registers[Rbp] = faults ? DataAddress(true, 1) : Arena.Stack + 4096 + (ulong)random.Next(512);
+                break;
+            case Mnemonic.Syscall:
+                // getpid, gettid, getuid, getppid, and one that no kernel has.
+                input.Registers[Rax] = new ulong[] { 39, 186, 102, 110, 100000 }[random.Next(5)];
+                break;
+            case Mnemonic.Int:
+                // getpid, getppid, getuid of 32-bit programs.
+                input.Registers[Rax] = new ulong[] { 20, 64, 24 }[random.Next(3)];
+                break;
+            case Mnemonic.Loop or Mnemonic.Loope or Mnemonic.Loopne or Mnemonic.Jrcxz or Mnemonic.Jecxz:
+                input.Registers[Rcx] = (uint)random.Next(3) | (random.Next(2) == 0 ? (ulong)(uint)random.Next() << 32 : 0);
+                break;
+            case Mnemonic.Div or Mnemonic.Idiv:
+                input.Registers[Rdx] = (ulong)random.Next(4);
+                break;
+            case Mnemonic.Bt or Mnemonic.Bts or Mnemonic.Btr or Mnemonic.Btc when instruction.Op0Kind == OpKind.Memory && instruction.Op1Kind == OpKind.Register:
+                SetBitOffset(instruction, ref input, faults);
+                break;
+            case Mnemonic.Mov when instruction.Op0Kind == OpKind.Register && instruction.Op0Register.IsSegmentRegister():
+                // Not 3: a null selector becomes 0 with any interrupt.
+                ulong selector = new ulong[] { 0, 0x10, 0x2b, 0x33, 0x7b, (ulong)random.Next(65536) }[random.Next(6)];
+                if (instruction.Op1Kind == OpKind.Register)
+                {
+                    input.Registers[Number(instruction.Op1Register)] = selector;
+                }
+
+                break;
+            case Mnemonic.Wrpkru:
+                input.Registers[Rax] = (uint)random.Next() & 0xffff_fffcU;
+                input.Registers[Rcx] = faults ? 1UL : 0;
+                input.Registers[Rdx] = 0;
+                break;
+            case Mnemonic.Rdpkru or Mnemonic.Xgetbv:
+                input.Registers[Rcx] = faults ? 7UL : 0;
+                break;
+            case Mnemonic.Cpuid:
+                input.Registers[Rax] = new ulong[] { 0, 1, 2, 4, 7, 0xd, 0x14, 0x80000000, 0x80000004, 0x80000008 }[random.Next(10)];
+                input.Registers[Rcx] = (ulong)random.Next(4);
+                break;
+            case Mnemonic.Rdtsc or Mnemonic.Rdpru:
+                input.IgnoredRegisters |= 1 << Rax | 1 << Rdx;
+                break;
+            case Mnemonic.Rdtscp:
+                input.IgnoredRegisters |= 1 << Rax | 1 << Rdx;
+                break;
+            case Mnemonic.Rdrand or Mnemonic.Rdseed:
+                input.IgnoredRegisters |= 1UL << Number(instruction.Op0Register) | 1 << 16;
+                break;
+            case Mnemonic.Xbegin or Mnemonic.Xend or Mnemonic.Xabort or Mnemonic.Xtest:
+                input.Options |= CaseOptions.SameWhere;
+                input.IgnoredRegisters |= instruction.Mnemonic == Mnemonic.Xbegin ? 1UL << Rax : 0;
+                break;
+            case Mnemonic.Xsave or Mnemonic.Xsave64 or Mnemonic.Xsaveopt or Mnemonic.Xsaveopt64 or Mnemonic.Xsavec or Mnemonic.Xsavec64:
+                // Which components are in their initial state, or modified, is not the program's to know. Not the tiles, nor protection keys.
+                input.Registers[Rax] &= 0xe7;
+                input.Registers[Rdx] = 0;
+                input.Options |= CaseOptions.IgnoreData;
+                break;
+            case Mnemonic.Xrstor or Mnemonic.Xrstor64:
+                input.Registers[Rax] &= 0xe7;
+                input.Registers[Rdx] = 0;
+                SetImage(instruction, ref input);
+                break;
+            case Mnemonic.Fxrstor or Mnemonic.Fxrstor64 or Mnemonic.Ldmxcsr or Mnemonic.Vldmxcsr or Mnemonic.Frstor or Mnemonic.Fldenv or Mnemonic.Fldcw:
+                SetImage(instruction, ref input);
+                break;
+        }
+
+        if (instruction.Code.Encoding() == EncodingKind.Legacy && instruction.Mnemonic.ToString().StartsWith('F'))
+        {
+            input.Options |= CaseOptions.IgnoreFpuPointers;
+        }
+    }
+
+    private void SetBadStack(ref CaseInput input, bool faults)
+    {
+        if (faults && random.Next(2) == 0)
+        {
+            input.Registers[Rsp] = random.Next(4) switch
+            {
+                0 => Arena.Stack + (ulong)random.Next(8),
+                1 => Arena.Stack + Arena.StackLength - (ulong)random.Next(8),
+                2 => Arena.Data + Arena.DataLength + (ulong)random.Next(32),
+                _ => DataAddress(true, 1),
+            };
+        }
+        else if (random.Next(8) == 0)
+        {
+            input.Registers[Rsp] += (ulong)random.Next(8);
+        }
+    }
+
+    /// <summary>The bit offset reaches far from the operand's address: not out of the window.</summary>
+    private void SetBitOffset(in Instruction instruction, ref CaseInput input, bool faults)
+    {
+        int offset = Number(instruction.Op1Register);
+        if (!faults && offset != Number(instruction.MemoryBase) && offset != Number(instruction.MemoryIndex))
+        {
+            input.Registers[offset] = (ulong)random.Next(-4096, 4096);
+        }
+    }
+
+    private void SetImage(in Instruction instruction, ref CaseInput input)
+    {
+        CaseInput copy = input;
+        ulong address = instruction.GetVirtualAddress(0, 0, (register, _, _) => Value(register, copy));
+        if (IsWritable(address, CaseResult.VectorsLength) && (address & 7) == 0)
+        {
+            // ldmxcsr, fldcw and fldenv read a piece of one.
+            input.ImageAddress = instruction.Mnemonic is Mnemonic.Ldmxcsr or Mnemonic.Vldmxcsr ? address - 24 : address;
+            input.Options |= CaseOptions.FpuImageAtAddress;
+        }
+    }
+
+    private static bool IsWritable(ulong address, ulong length) =>
+        (address >= Arena.Data && address + length <= Arena.Data + Arena.DataLength) || (address >= Arena.Stack && address + length <= Arena.Stack + Arena.StackLength);
+
+    private static ulong Value(Register register, in CaseInput input) => register switch
+    {
+        Register.FS => input.FsBase,
+        Register.GS => input.GsBase,
+        _ when !register.IsGPR() => 0,
+        _ when register.IsGPR32() => (uint)input.Registers[Number(register)],
+        _ => input.Registers[Number(register)],
+    };
+
+    private static int Number(Register register) => register.IsGPR() ? register.GetFullRegister() - Register.RAX : -1;
+
+    /// <summary>
+    /// Makes direct branches and operands without a register lead where they may; false if a form is of no use here. Returns where a branch leads.
+    /// </summary>
+    public bool TryPrepareBytes(Span<byte> bytes, ulong entry, out ulong target)
+    {
+        target = code;
+        Decoder decoder = Decoder.Create(64, bytes.ToArray(), entry);
+        decoder.Decode(out Instruction instruction);
+        ConstantOffsets offsets = decoder.GetConstantOffsets(instruction);
+        ulong next = instruction.NextIP;
+        if (instruction.OpCount > 0 && instruction.Op0Kind is OpKind.NearBranch64 or OpKind.NearBranch32 or OpKind.NearBranch16)
+        {
+            if (offsets.ImmediateSize == 1)
+            {
+                // Within the block, clear of the instruction and of what stands behind it.
+                int distance = random.Next(2) == 0 ? random.Next(0x10, 0x60) : -random.Next(0x30, 0x70);
+                bytes[offsets.ImmediateOffset] = (byte)distance;
+                target = next + (ulong)distance;
+                return true;
+            }
+
+            WriteInt32(bytes[offsets.ImmediateOffset..], (int)(target - next), offsets.ImmediateSize);
+            return instruction.Op0Kind == OpKind.NearBranch64;
+        }
+
+        if (!offsets.HasDisplacement || offsets.DisplacementSize < 4)
+        {
+            return true;
+        }
+
+        if (instruction.IsIPRelativeMemoryOperand)
+        {
+            bool atomic = IsAtomic(instruction);
+            ulong address = !atomic && random.Next(24) == 0 ? Arena.Data + Arena.DataLength + (ulong)random.Next(64) : DataAddress(false, atomic ? 64 : 1);
+            WriteInt32(bytes[offsets.DisplacementOffset..], (int)(address - next), 4);
+        }
+        else if (instruction.MemoryBase == Register.None && instruction.MemoryIndex == Register.None)
+        {
+            WriteInt32(bytes[offsets.DisplacementOffset..], (int)DataAddress(false, 64), offsets.DisplacementSize);
+        }
+        else if (instruction.MemoryBase is Register.RSP or Register.ESP || random.Next(2) == 0)
+        {
+            WriteInt32(bytes[offsets.DisplacementOffset..], random.Next(-128, 128) * 8, 4);
+        }
+
+        return true;
+    }
+
+    private static void WriteInt32(Span<byte> at, int value, int length)
+    {
+        at[..length].Clear();
+        for (int i = 0; i < Math.Min(length, 4); i++)
+        {
+            at[i] = (byte)(value >> (8 * i));
+        }
+    }
+}
