@@ -112,6 +112,16 @@ public readonly ref struct ProbeContext
     /// </summary>
     public int ReadArgument(int index, Span<byte> buffer) => _frame.Proc.ReadArgument(_frame, _registers, Probe, index, buffer);
 
+    internal void Describe(ref HitRecord record)
+    {
+        record.Source = _enabled;
+        record.ProcessId = ProcessId;
+        record.ThreadId = ThreadId;
+        record.TimestampNs = TimestampNs;
+        record.ProgramCounter = ProgramCounter;
+        record.ArgumentCount = 0;
+    }
+
     /// <summary>Reads target memory into <paramref name="buffer"/>. Returns the bytes read, fewer where memory ends, 0 if none. Probes are not seen in text.</summary>
     public int Read(ulong address, Span<byte> buffer)
     {

@@ -16,13 +16,14 @@ namespace FastTrap;
 public sealed partial class ProbeEnabling : IAsyncDisposable
 {
     /// <summary>Frames that a buffer holds over all its hits: half a gigabyte.</summary>
-    private const long MaximumStackFrames = 1 << 26;
+    internal const long MaximumStackFrames = 1 << 26;
 
     private readonly ProbeOptions _options;
     private readonly HitRing? _ring;
 
     /// <summary>The ring is that of a standing enabling, which reads it, and completes it.</summary>
     private readonly bool _isShared;
+    private readonly TaskCompletionSource _completion = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly RankedLock _gate = new(LockRank.Enabling);
     private readonly List<ProbeFailure> _failures;
     private readonly Dictionary<Probe, EnabledProbe> _enabled = [];
@@ -52,6 +53,9 @@ public sealed partial class ProbeEnabling : IAsyncDisposable
     }
 
     internal Proc Proc { get; }
+
+    /// <summary>Ends when it was disposed, or its process image ended: no hit comes any more.</summary>
+    internal Task Completion => _completion.Task;
 
     /// <summary>The buffer that options ask for; null if they ask for none.</summary>
     /// <exception cref="ArgumentException">It would be too large.</exception>
@@ -294,6 +298,7 @@ public sealed partial class ProbeEnabling : IAsyncDisposable
 
     private void CompleteRing()
     {
+        _completion.TrySetResult();
         if (!_isShared)
         {
             _ring?.Complete();

@@ -162,6 +162,13 @@ public sealed partial class TracedProcess : IAsyncDisposable
         return [.. work.Select(w => w.Enabling)];
     }
 
+    /// <summary>Begins a query on the probes which match a description: what to learn from their hits, as data.</summary>
+    public ProbeQuery On(ProbeDescription description)
+    {
+        ArgumentNullException.ThrowIfNull(description);
+        return new ProbeQuery(this, description, []);
+    }
+
     /// <summary>Reads target memory, without our probes in it. Returns the bytes read, fewer where memory ends, 0 if none or if the process has ended or was detached.</summary>
     public int ReadMemory(ulong address, Span<byte> buffer) => _handle.IsOver ? 0 : Math.Max(0, Image.ReadMemory(address, buffer));
 

@@ -22,16 +22,9 @@ internal sealed class PassCounter
     /// <summary>The loop begins anew, or goes on after a sleep.</summary>
     public void Pass()
     {
+        // With a fence: what is looked up from now on must be looked up after this is seen.
         long now = _passes;
-        if (IsBusy(now))
-        {
-            Volatile.Write(ref _passes, now + 2);
-        }
-        else
-        {
-            // What is looked up from now on must be looked up after this is seen.
-            Interlocked.Exchange(ref _passes, now + 1);
-        }
+        Interlocked.Exchange(ref _passes, IsBusy(now) ? now + 2 : now + 1);
     }
 
     /// <summary>The thread ends.</summary>

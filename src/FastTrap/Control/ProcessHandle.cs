@@ -71,6 +71,9 @@ internal sealed class ProcessHandle
     /// <summary>The watch over the run-time linker of the present program; null while nobody asked for it.</summary>
     public LinkerWatch? Linker { get; set; }
 
+    /// <summary>Whether the watch stays though nothing is enabled: for what may be loaded.</summary>
+    public bool KeepsLinkerWatch { get; set; }
+
     /// <summary>The target's own action for SIGTRAP; null until traps are to be written, or where there is none.</summary>
     public TrapDisposition? TrapDisposition { get; set; }
 

@@ -144,6 +144,11 @@ internal sealed partial class Proc
         }
 
         Compact();
+        if (_enablings.Count == 0)
+        {
+            // The text is as it was.
+            ControlThread.UnwatchLinker(Process);
+        }
     }
 
     /// <summary>A tracepoint whose instruction cannot be carried out away from its place: its text is restored, its probes fail with the reason.</summary>

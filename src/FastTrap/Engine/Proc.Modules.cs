@@ -4,6 +4,9 @@ namespace FastTrap.Engine;
 /// <remarks>Source: dt_pid.c and fasttrap.c, by behaviour of fasttrap_provider_retire for a library that is unloaded.</remarks>
 internal sealed partial class Proc
 {
+    /// <summary>Whether anything is enabled.</summary>
+    public bool IsInUse => _enablings.Count != 0;
+
     /// <summary>
     /// A library was unmapped. Its traps are gone with it; nothing is written unless a trap of ours is still seen there. The probes are withdrawn from all who
     /// enabled them (<see cref="ProbeRefusal.Unloaded"/>), and their tracepoints no longer count towards the limit. Slots stay: a thread may be in one.

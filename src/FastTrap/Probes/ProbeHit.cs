@@ -23,6 +23,8 @@ public readonly struct ProbeHit
         _stack = stack;
     }
 
+    internal ulong[]? StackWords => _stack;
+
     /// <summary>The probe that was hit.</summary>
     public Probe Probe { get; }
 

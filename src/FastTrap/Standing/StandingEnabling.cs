@@ -309,6 +309,11 @@ public sealed class StandingEnabling : IAsyncDisposable
         // None begins any more; what they enable is in the members then.
         await Task.WhenAll(changes).ConfigureAwait(false);
         await Task.WhenAll(Members.Select(m => m.DisposeAsync().AsTask())).ConfigureAwait(false);
+        if (_roster.Standing.Count == 0)
+        {
+            await Task.WhenAll(_roster.Processes.Select(p => p.UnwatchLinkerAsync())).ConfigureAwait(false);
+        }
+
         _ring?.Complete();
     }
 }

@@ -112,11 +112,37 @@ public sealed partial class TracedProcess
     {
         try
         {
-            await _handle.Thread.InvokeAsync(_handle, () => _handle.Thread.WatchLinker(_handle)).ConfigureAwait(false);
+            await _handle.Thread.InvokeAsync(_handle, () =>
+            {
+                _handle.KeepsLinkerWatch = true;
+                return _handle.Thread.WatchLinker(_handle);
+            }).ConfigureAwait(false);
         }
         catch (FastTrapException e) when (e.Error is FastTrapError.ProcessEnded or FastTrapError.Detached)
         {
             // Nothing is enabled in it any more.
+        }
+    }
+
+    /// <summary>Nothing stands any more: the linker is watched as long as something is enabled.</summary>
+    internal async Task UnwatchLinkerAsync()
+    {
+        try
+        {
+            await _handle.Thread.InvokeAsync(_handle, () =>
+            {
+                _handle.KeepsLinkerWatch = _roster.Standing.Count != 0;
+                if (Image.ProcOrNull is not { IsInUse: true })
+                {
+                    ControlThread.UnwatchLinker(_handle);
+                }
+
+                return true;
+            }).ConfigureAwait(false);
+        }
+        catch (FastTrapException e) when (e.Error is FastTrapError.ProcessEnded or FastTrapError.Detached)
+        {
+            // Gone, and the watch with it.
         }
     }
 

@@ -85,8 +85,8 @@ public sealed class EngineLiveTests : LiveTest
         using TargetProcess target = TargetProcess.StartTarget("sites");
         TracedProcess process = await tracer.AttachAsync(target.ProcessId);
 
-        // Traps are written in the order of addresses: the entry's, then those of the two returns.
-        platform.Set(new Fault(nameof(IPlatform.WriteCode), FaultKind.Error, Errno.EIO, failing), target.ProcessId);
+        // Traps are written in the order of addresses: after the run-time linker's, the entry's, then those of the two returns.
+        platform.Set(new Fault(nameof(IPlatform.WriteCode), FaultKind.Error, Errno.EIO, failing + 1), target.ProcessId);
         ProbeEnabling enabling = await process.EnableAsync("a.out:twice:*[ny]", CountOnly);
         Assert.That(platform.IsReached);
         platform.Set(null, 0);

@@ -7,7 +7,7 @@ namespace FastTrap.Tests.House;
 public sealed partial class LayerTests
 {
     /// <summary>Layers from the lowest; each may use those before it. The public face, above all, is not listed.</summary>
-    private static readonly string[] s_layers = ["Native", "Isa", "Symbols", "Usdt", "Control", "Engine", "Probes"];
+    private static readonly string[] s_layers = ["Native", "Isa", "Symbols", "Usdt", "Control", "Engine", "Probes", "Programs"];
 
     /// <summary>What breaks a rule knowingly: each must still do so, or its line goes.</summary>
     private static readonly string[] s_exceptions =

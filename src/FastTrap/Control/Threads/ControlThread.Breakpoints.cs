@@ -25,6 +25,16 @@ internal sealed partial class ControlThread
         return process.Linker;
     }
 
+    /// <summary>Ends the watch over the run-time linker, unless somebody keeps it.</summary>
+    public static void UnwatchLinker(ProcessHandle process)
+    {
+        if (!process.KeepsLinkerWatch && process.Linker is { } watch)
+        {
+            process.Linker = null;
+            watch.Stop();
+        }
+    }
+
     private void StartWatch(LinkerWatch watch)
     {
         watch.Start();

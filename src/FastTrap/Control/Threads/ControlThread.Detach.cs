@@ -31,7 +31,7 @@ internal sealed partial class ControlThread
             bool all = StopAll(process, handler, hadTraps, leavesSleepers);
             foreach (int id in _stoppedSignal.Keys.ToArray())
             {
-                if (hadTraps && process.Tasks.TryGetValue(id, out TracedTask? task))
+                if (process.Tasks.TryGetValue(id, out TracedTask? task))
                 {
                     MoveOutOfLine(process, handler, task);
                 }

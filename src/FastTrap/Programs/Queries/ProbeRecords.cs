@@ -1,0 +1,101 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
+using FastTrap.Probes;
+using FastTrap.Programs;
+
+namespace FastTrap;
+
+/// <summary>One record of a hit.</summary>
+/// <param name="Value">What the query selects.</param>
+/// <param name="Probe">The probe that was hit.</param>
+/// <param name="ThreadId">The kernel's id of the thread.</param>
+/// <param name="TimestampNs">When the tracer saw it: nanoseconds of CLOCK_MONOTONIC.</param>
+/// <param name="IsComplete">Whether all fields could be had; those that could not are 0, false or null.</param>
+public readonly record struct ProbeRecord<T>(T Value, Probe Probe, int ThreadId, long TimestampNs, bool IsComplete);
+
+/// <summary>A stream of typed records. It has one reader at a time.</summary>
+public sealed class ProbeRecords<T> : ProbeResult
+{
+    private readonly RecordLayout _layout;
+    private readonly Func<RecordReader, T> _make;
+    private readonly HitRing _ring;
+
+    internal ProbeRecords(ProbeProgram program, IReadOnlyList<(int AddressOutput, int MaximumLength)> texts, Func<RecordReader, T> make, int capacity)
+        : base(program)
+    {
+        _layout = new RecordLayout(program.Outputs.Length, texts);
+        _make = make;
+        if ((long)capacity * _layout.WordCount > ProbeEnabling.MaximumStackFrames)
+        {
+            throw new ArgumentException(
+                $"{capacity} records of {_layout.WordCount * 8} bytes are too many; {ProbeEnabling.MaximumStackFrames / _layout.WordCount} of these is the most. Ask for a smaller capacity, or for shorter strings.",
+                nameof(capacity));
+        }
+
+        _ring = new HitRing(capacity, _layout.WordCount);
+    }
+
+    /// <summary>Records that were dropped because nobody read in time; they are in <see cref="ProbeResult.Count"/>.</summary>
+    public long LostCount => _ring.Lost;
+
+    /// <summary>Reads records in their order until the result is disposed or the process ends.</summary>
+    /// <exception cref="InvalidOperationException">Another reader is active.</exception>
+    /// <exception cref="OperationCanceledException">Cancelled; unread records stay.</exception>
+    public async IAsyncEnumerable<ProbeRecord<T>> ReadAllAsync([EnumeratorCancellation] CancellationToken cancellationToken = default)
+    {
+        RecordReader reader = new(_layout);
+        await foreach (ProbeHit hit in HitRing.ReadAllAsync(_ring, cancellationToken).ConfigureAwait(false))
+        {
+            reader.Open(hit.StackWords!);
+            yield return new ProbeRecord<T>(_make(reader), hit.Probe, hit.ThreadId, hit.TimestampNs, reader.IsComplete);
+        }
+    }
+
+    /// <inheritdoc/>
+    public override async ValueTask DisposeAsync()
+    {
+        await base.DisposeAsync().ConfigureAwait(false);
+        _ring.Complete();
+    }
+
+    internal override async Task EnableAsync(TracedProcess process, ProbeDescription description, CancellationToken cancellationToken)
+    {
+        await base.EnableAsync(process, description, cancellationToken).ConfigureAwait(false);
+
+        // The stream ends with the process, too.
+        _ = Enablings[0].Completion.ContinueWith(_ => _ring.Complete(), CancellationToken.None, TaskContinuationOptions.None, TaskScheduler.Default);
+    }
+
+    private protected override void Take(in ProbeContext context, ReadOnlySpan<ulong> values, ReadOnlySpan<bool> valid, bool isComplete)
+    {
+        ref HitRecord record = ref _ring.TryBegin(out long position, out Span<ulong> words, out _);
+        if (Unsafe.IsNullRef(ref record))
+        {
+            return;
+        }
+
+        context.Describe(ref record);
+        record.Unreadable = 0;
+        record.StackCount = words.Length;
+        words[_layout.ValidityWord] = 0;
+        ReadOnlySpan<int> outputs = Program.Outputs;
+        for (int i = 0; i < outputs.Length; i++)
+        {
+            words[i] = values[outputs[i]];
+            words[_layout.ValidityWord] |= valid[outputs[i]] ? 1UL << i : 0;
+        }
+
+        int at = _layout.ValidityWord + 1;
+        foreach ((int addressOutput, int maximumLength) in _layout.Texts)
+        {
+            int count = (maximumLength + sizeof(ulong) - 1) / sizeof(ulong);
+            Span<byte> bytes = MemoryMarshal.AsBytes(words.Slice(at + 1, count))[..maximumLength];
+            int read = valid[outputs[addressOutput]] ? context.Read(words[addressOutput], bytes) : 0;
+            int end = bytes[..read].IndexOf((byte)0);
+            words[at] = read == 0 ? RecordLayout.NoText : (ulong)(end < 0 ? read : end);
+            at += 1 + count;
+        }
+
+        _ring.End(position);
+    }
+}

@@ -1,0 +1,102 @@
+using FastTrap.Programs;
+
+namespace FastTrap;
+
+/// <summary>What comes of an enabled query. Dispose it to remove the probes; what was gathered can be read afterwards.</summary>
+/// <remarks>Hits are handled on the process's control thread alone; any thread reads.</remarks>
+public abstract class ProbeResult : IAsyncDisposable
+{
+    private readonly ulong[] _values;
+    private readonly bool[] _valid;
+    private long _passed;
+    private long _incomplete;
+
+    private protected ProbeResult(ProbeProgram program)
+    {
+        Program = program;
+        _values = new ulong[Math.Max(1, program.Instructions.Length)];
+        _valid = new bool[_values.Length];
+    }
+
+    /// <summary>The enablings of its probes, with what could not be enabled.</summary>
+    public IReadOnlyList<ProbeEnabling> Enablings { get; private set; } = [];
+
+    /// <summary>Hits that passed the conditions.</summary>
+    public long Count => Volatile.Read(ref _passed);
+
+    /// <summary>Hits among them of which a value could not be had, because memory could not be read or a division had no result.</summary>
+    public long IncompleteCount => Volatile.Read(ref _incomplete);
+
+    private protected ProbeProgram Program { get; }
+
+    /// <summary>Removes the probes. After it returns nothing is gathered any more.</summary>
+    public virtual async ValueTask DisposeAsync()
+    {
+        await Task.WhenAll(Enablings.Select(e => e.DisposeAsync().AsTask())).ConfigureAwait(false);
+        GC.SuppressFinalize(this);
+    }
+
+    internal virtual async Task EnableAsync(TracedProcess process, ProbeDescription description, CancellationToken cancellationToken) =>
+        Enablings = await process.EnableAsync(Requests(description), cancellationToken).ConfigureAwait(false);
+
+    private protected virtual IReadOnlyList<ProbeRequest> Requests(ProbeDescription description) =>
+        [new ProbeRequest(description, new ProbeOptions { OnHit = OnHit, Buffered = false })];
+
+    private protected void OnHit(in ProbeContext context)
+    {
+        ContextInput input = new(context);
+        if (!ProgramInterpreter.Run(Program, input, _values, _valid))
+        {
+            return;
+        }
+
+        bool isComplete = true;
+        foreach (int output in Program.Outputs)
+        {
+            isComplete &= _valid[output];
+        }
+
+        Volatile.Write(ref _passed, _passed + 1);
+        if (!isComplete)
+        {
+            Volatile.Write(ref _incomplete, _incomplete + 1);
+        }
+
+        Take(context, _values, _valid, isComplete);
+    }
+
+    private protected abstract void Take(in ProbeContext context, ReadOnlySpan<ulong> values, ReadOnlySpan<bool> valid, bool isComplete);
+}
+
+/// <summary>A sum, with the least and the greatest of its values. Values that could not be had are left out.</summary>
+public sealed class ProbeSum : ProbeResult
+{
+    private long _sum;
+    private long _least = long.MaxValue;
+    private long _greatest = long.MinValue;
+
+    internal ProbeSum(ProbeProgram program)
+        : base(program)
+    {
+    }
+
+    /// <summary>The sum; it wraps at 64 bits.</summary>
+    public long Sum => Volatile.Read(ref _sum);
+
+    /// <summary>The least value, or null if there was none.</summary>
+    public long? Minimum => Count == IncompleteCount ? null : Volatile.Read(ref _least);
+
+    /// <summary>The greatest value, or null if there was none.</summary>
+    public long? Maximum => Count == IncompleteCount ? null : Volatile.Read(ref _greatest);
+
+    private protected override void Take(in ProbeContext context, ReadOnlySpan<ulong> values, ReadOnlySpan<bool> valid, bool isComplete)
+    {
+        if (isComplete)
+        {
+            long value = (long)values[Program.Outputs[0]];
+            Volatile.Write(ref _sum, _sum + value);
+            Volatile.Write(ref _least, Math.Min(_least, value));
+            Volatile.Write(ref _greatest, Math.Max(_greatest, value));
+        }
+    }
+}
