@@ -37,6 +37,10 @@ need libunicorn2 '/usr/lib/*/libunicorn.so.2'
 need binutils-aarch64-linux-gnu aarch64-linux-gnu-objdump
 need libc6-arm64-cross '/usr/aarch64-linux-gnu/lib/libc.so.6'
 need libstdc++6-arm64-cross '/usr/aarch64-linux-gnu/lib/libstdc++.so.6'
+# An arm64 machine: its programs are cross-compiled, its kernel is fetched by the tests.
+need qemu-system-arm qemu-system-aarch64
+need gcc-aarch64-linux-gnu aarch64-linux-gnu-gcc
+need libc6-dev-arm64-cross '/usr/aarch64-linux-gnu/include/stdio.h'
 
 [ "${#missing[@]}" -eq 0 ] && { echo "All is there."; exit 0; }
 echo "Missing: ${missing[*]}"

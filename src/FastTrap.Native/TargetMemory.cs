@@ -1,13 +1,13 @@
-using Microsoft.Win32.SafeHandles;
+using System.Runtime.InteropServices;
 
 namespace FastTrap.Native;
 
 /// <summary>An open <c>/proc/PID/mem</c>, or what stands for it in another implementation of <see cref="IPlatform"/>. Any thread; dispose it once.</summary>
-internal class TargetMemory(int processId, SafeFileHandle? handle) : IDisposable
+internal sealed class TargetMemory(int processId, SafeHandle? handle) : IDisposable
 {
     public int ProcessId { get; } = processId;
 
-    public SafeFileHandle? Handle { get; } = handle;
+    public SafeHandle? Handle { get; } = handle;
 
     public void Dispose()
     {

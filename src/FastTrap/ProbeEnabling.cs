@@ -21,12 +21,15 @@ public sealed partial class ProbeEnabling : IAsyncDisposable
     private readonly ProbeOptions _options;
     private readonly HitRing? _ring;
 
-    /// <summary>The ring is that of a standing enabling, which reads it, and completes it.</summary>
-    private readonly bool _isShared;
+    /// <summary>Whose member it is: that one's ring is used, is read there, and is completed there. Null: nobody's.</summary>
+    private readonly StandingEnabling? _standing;
     private readonly TaskCompletionSource _completion = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly RankedLock _gate = new(LockRank.Enabling);
     private readonly List<ProbeFailure> _failures;
     private readonly Dictionary<Probe, EnabledProbe> _enabled = [];
+
+    /// <summary>Of a member: hits of probes that were withdrawn, by name. A library may come and go for ever.</summary>
+    private readonly Dictionary<string, long> _withdrawn = [];
     private Task? _disposal;
     private long _hitCount;
     private long _handlerErrors;
@@ -34,15 +37,15 @@ public sealed partial class ProbeEnabling : IAsyncDisposable
     private bool _isOver;
 
     internal ProbeEnabling(
-        TracedProcess process, Proc proc, ProbeDescription description, ProbeOptions? options, IEnumerable<ProbeFailure> failures, HitRing? shared = null)
+        TracedProcess process, Proc proc, ProbeDescription description, ProbeOptions? options, IEnumerable<ProbeFailure> failures, StandingEnabling? standing = null)
     {
         Process = process;
         Proc = proc;
         Description = description;
         _options = options ?? new ProbeOptions();
         _failures = [.. failures];
-        _isShared = shared is not null;
-        _ring = shared ?? MakeRing(_options);
+        _standing = standing;
+        _ring = standing is null ? MakeRing(_options) : standing.Ring;
         if (_options.Budget is { } budget)
         {
             _governor = new BudgetGovernor(budget, _options.BudgetAction, System.Diagnostics.Stopwatch.Frequency);
@@ -86,7 +89,7 @@ public sealed partial class ProbeEnabling : IAsyncDisposable
     /// <summary>What was asked for.</summary>
     public ProbeDescription Description { get; }
 
-    /// <summary>The probes that are, or were, enabled.</summary>
+    /// <summary>The probes that are, or were, enabled; of a member of a standing enabling, those that are.</summary>
     public IReadOnlyList<Probe> Probes
     {
         get
@@ -114,7 +117,7 @@ public sealed partial class ProbeEnabling : IAsyncDisposable
     public long HitCount => Volatile.Read(ref _hitCount);
 
     /// <summary>Hits that were dropped because the buffer was full; they are in <see cref="HitCount"/>. A member of a standing enabling has no buffer of its own: 0.</summary>
-    public long LostHits => _isShared ? 0 : _ring?.Lost ?? 0;
+    public long LostHits => _standing is not null ? 0 : _ring?.Lost ?? 0;
 
     /// <summary>How often a predicate or a handler threw.</summary>
     public long HandlerErrors => Volatile.Read(ref _handlerErrors);
@@ -142,7 +145,7 @@ public sealed partial class ProbeEnabling : IAsyncDisposable
     /// <exception cref="OperationCanceledException">Cancelled; unread hits stay.</exception>
     public IAsyncEnumerable<ProbeHit> ReadAllAsync(CancellationToken cancellationToken = default) => _ring is null
         ? throw new InvalidOperationException("This enabling has a handler and no buffer; set ProbeOptions.Buffered to true to have both.")
-        : _isShared ? throw new InvalidOperationException("This enabling is a member of a standing one; read that.")
+        : _standing is not null ? throw new InvalidOperationException("This enabling is a member of a standing one; read that.")
         : HitRing.ReadAllAsync(_ring, cancellationToken);
 
     /// <summary>
@@ -164,21 +167,20 @@ public sealed partial class ProbeEnabling : IAsyncDisposable
         }
     }
 
-    /// <summary>All probes with their counts, in one look.</summary>
-    internal IReadOnlyList<(Probe Probe, long Count)> GetHitCounts()
+    /// <summary>The counts of all probes, also of those that were withdrawn, in one look; a name may come more than once.</summary>
+    internal IReadOnlyList<(string Name, long Count)> GetHitCountsByName()
     {
         using (_gate.Enter())
         {
-            return [.. _enabled.Values.Select(e => (e.Probe, e.HitCount))];
+            return [.. _enabled.Values.Select(e => (NameOf(e.Probe), e.HitCount)), .. _withdrawn.Select(w => (w.Key, w.Value))];
         }
     }
 
-    internal void AddFailures(IEnumerable<ProbeFailure> failures)
+    /// <summary>A probe's name over all processes: its provider without the process's id.</summary>
+    private string NameOf(Probe probe)
     {
-        using (_gate.Enter())
-        {
-            _failures.AddRange(failures);
-        }
+        string provider = probe.Provider.EndsWith(Process.ProcessIdText, StringComparison.Ordinal) ? probe.Provider[..^Process.ProcessIdText.Length] : probe.Provider;
+        return $"{provider}:{probe.Module}:{probe.Function}:{probe.Name}";
     }
 
     internal void Add(EnabledProbe enabled)
@@ -204,6 +206,18 @@ public sealed partial class ProbeEnabling : IAsyncDisposable
         Proc.Core.Enablings.CountRefused(1);
         using (_gate.Enter())
         {
+            if (_standing is not null)
+            {
+                string name = NameOf(enabled.Probe);
+                _withdrawn[name] = _withdrawn.GetValueOrDefault(name) + enabled.HitCount;
+                _enabled.Remove(enabled.Probe);
+                if (refusal == ProbeRefusal.Unloaded)
+                {
+                    // It stands for the library's next life.
+                    return;
+                }
+            }
+
             string message = refusal.Describe();
             _failures.Add(new ProbeFailure(enabled.Probe.ToString(), address, refusal, reason is null ? message : $"{message} ({reason})"));
             if (enabled.HitCount == 0)
@@ -299,7 +313,7 @@ public sealed partial class ProbeEnabling : IAsyncDisposable
     private void CompleteRing()
     {
         _completion.TrySetResult();
-        if (!_isShared)
+        if (_standing is null)
         {
             _ring?.Complete();
         }

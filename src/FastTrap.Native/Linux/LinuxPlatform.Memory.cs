@@ -1,4 +1,5 @@
 using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
 using Microsoft.Win32.SafeHandles;
 
 namespace FastTrap.Native;
@@ -141,7 +142,7 @@ internal sealed unsafe partial class LinuxPlatform
     }
 
     /// <summary>pread with EINTR retried; bytes or a negative errno.</summary>
-    internal static int ReadAt(SafeFileHandle handle, long offset, Span<byte> buffer)
+    internal static int ReadAt(SafeHandle handle, long offset, Span<byte> buffer)
     {
         bool referenced = false;
         try

@@ -23,4 +23,7 @@ internal static class PtraceRequest
 
     /// <summary>The number of the system call an arm64 thread is entering; x86-64 has it in orig_rax.</summary>
     public const int NT_ARM_SYSTEM_CALL = 0x404;
+
+    /// <summary>The vector registers with their full length, if the processor has SVE.</summary>
+    public const int NT_ARM_SVE = 0x405;
 }

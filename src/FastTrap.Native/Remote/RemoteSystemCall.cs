@@ -24,6 +24,9 @@ namespace FastTrap.Native;
 /// to the caller, who must send it again.
 /// </para>
 /// <para>
+/// On arm64 a system call loses what SVE registers hold beyond 128 bits, and all predicates: they are kept and restored where the thread uses them.
+/// </para>
+/// <para>
 /// Not for a thread inside an rseq critical section: the kernel forgets the section when it sees the thread elsewhere. A thread in a
 /// system call is never in one.
 /// </para>
@@ -101,6 +104,7 @@ internal ref struct RemoteSystemCall
             return error;
         }
 
+        byte[]? vectors = SaveLongVectors();
         RegisterSet registers = saved;
         Prepare(ref registers, number, arguments);
         error = _platform.SetRegisters(id, in registers);
@@ -112,9 +116,32 @@ internal ref struct RemoteSystemCall
         // Restoring is tried whatever happened; on death it fails with ESRCH, which is the answer then.
         Errno restoreError = error == Errno.ESRCH ? error : ReachEventStop();
         restoreError = restoreError != Errno.None ? restoreError : _platform.SetRegisters(id, in saved);
+        restoreError = restoreError != Errno.None || vectors is null ? restoreError : _platform.SetRegisterSet(id, PtraceRequest.NT_ARM_SVE, vectors);
         restoreError = restoreError != Errno.None ? restoreError : _platform.SetSignalMask(id, mask);
         error = restoreError != Errno.None ? restoreError : error;
         return error == Errno.None && _isTrappedByFilter ? Errno.EPERM : error;
+    }
+
+    /// <summary>The SVE registers of an arm64 thread which uses them (<c>struct user_sve_header</c> and what follows it); null of all others.</summary>
+    private readonly byte[]? SaveLongVectors()
+    {
+        const int HeaderLength = 16;
+        const int FlagsOffset = 12;
+        const ushort UsesLongVectors = 1; // SVE_PT_REGS_SVE
+        if (_thread.Architecture != Architecture.Arm64)
+        {
+            return null;
+        }
+
+        Span<byte> header = stackalloc byte[HeaderLength];
+        if (_platform.GetRegisterSet(_thread.ThreadId, PtraceRequest.NT_ARM_SVE, header) != HeaderLength
+            || (BinaryPrimitives.ReadUInt16LittleEndian(header[FlagsOffset..]) & UsesLongVectors) == 0)
+        {
+            return null;
+        }
+
+        byte[] vectors = new byte[BinaryPrimitives.ReadInt32LittleEndian(header)];
+        return _platform.GetRegisterSet(_thread.ThreadId, PtraceRequest.NT_ARM_SVE, vectors) == vectors.Length ? vectors : null;
     }
 
     private readonly void Prepare(ref RegisterSet registers, int number, ReadOnlySpan<ulong> arguments)

@@ -104,8 +104,8 @@ internal sealed class ProcessHandle
     /// <summary>Says that a release follows, which waits for no other: the first of those that were announced returns with the last. Any thread.</summary>
     public void AnnounceRelease() => _isReleaseAnnounced = true;
 
-    /// <summary>Ends it; false if it was over already.</summary>
-    public bool TryComplete(ProcessExit exit) => _completion.TrySetResult(exit);
+    /// <summary>Ends it. Control thread only, once.</summary>
+    public void Complete(ProcessExit exit) => _completion.SetResult(exit);
 
     /// <summary>Why work for a process that is over, or whose thread has ended, is refused.</summary>
     public FastTrapException MakeRefusal() => (IsOver ? Completion.Result.Kind : ProcessExitKind.Lost) switch

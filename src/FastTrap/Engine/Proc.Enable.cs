@@ -29,6 +29,7 @@ internal sealed partial class Proc
         RequireAlive();
         Process.Thread.PrepareForTraps(Process);
         RequireAlive();
+        RequireMemory();
         Dictionary<string, Provider> providers = [];
         try
         {
@@ -76,7 +77,7 @@ internal sealed partial class Proc
                 enabling.BeginCost(Stopwatch.GetTimestamp());
             }
 
-            List<Tracepoint> failed = [];
+            List<(Tracepoint Tracepoint, ProbeRefusal Refusal)> failed = [];
             for (int start = 0; start < order.Length; start += SliceLength)
             {
                 RequireAlive();
@@ -85,10 +86,15 @@ internal sealed partial class Proc
             }
 
             RequireAlive();
-            foreach (Tracepoint tracepoint in failed)
+            if (failed.Count != 0)
+            {
+                RequireMemory();
+            }
+
+            foreach ((Tracepoint tracepoint, ProbeRefusal refusal) in failed)
             {
                 // Of a probe of several instructions those that were armed are disarmed.
-                DropProbesOf(tracepoint, tracepoint.Address, ProbeRefusal.CodeChanged, null);
+                DropProbesOf(tracepoint, tracepoint.Address, refusal, null);
                 Drop(tracepoint);
             }
 
@@ -164,10 +170,22 @@ internal sealed partial class Proc
     {
         if (IsGone)
         {
-            throw new FastTrapException(
-                FastTrapError.ProcessEnded, $"Process {ProcessId} ended, or executed another program, while probes were being enabled.", ProcessId);
+            ThrowGone();
         }
     }
+
+    /// <summary>What was found in a program that is gone is no failure of its probes.</summary>
+    private void RequireMemory()
+    {
+        if (HasLostMemory)
+        {
+            ThrowGone();
+        }
+    }
+
+    [System.Diagnostics.CodeAnalysis.DoesNotReturn]
+    private void ThrowGone() => throw new FastTrapException(
+        FastTrapError.ProcessEnded, $"Process {ProcessId} ended, or executed another program, while probes were being enabled.", ProcessId);
 
     private Tracepoint? FindTracepoint(ulong address) =>
         _table.Find(address) ?? (_fresh.TryGetValue(address, out Tracepoint? tracepoint) ? tracepoint : null);
@@ -193,7 +211,7 @@ internal sealed partial class Proc
     }
 
     /// <summary>Writes traps, after a last look that the instructions are still what was decoded.</summary>
-    private void Arm(ReadOnlySpan<Tracepoint> tracepoints, List<Tracepoint> failed)
+    private void Arm(ReadOnlySpan<Tracepoint> tracepoints, List<(Tracepoint Tracepoint, ProbeRefusal Refusal)> failed)
     {
         const int PieceLength = 16;
         Span<ulong> addresses = stackalloc ulong[SliceLength];
@@ -219,7 +237,8 @@ internal sealed partial class Proc
             Span<byte> now = bytes.Slice(i * PieceLength, PieceLength)[..instruction.Length];
             if (!ok[i] && Process.Platform.ReadCode(_memory, tracepoint.Address, now) != now.Length)
             {
-                failed.Add(tracepoint);
+                // Its library is being unloaded: the linker tells of it next.
+                failed.Add((tracepoint, ProbeRefusal.Unloaded));
                 continue;
             }
 
@@ -234,7 +253,7 @@ internal sealed partial class Proc
             bool changed = !now.SequenceEqual(instruction.Bytes) || first != instruction.Bytes[0];
             if (changed || !_breakpoint.TryArm(tracepoint, out Errno error))
             {
-                failed.Add(tracepoint);
+                failed.Add((tracepoint, Process.Platform.ReadCode(_memory, tracepoint.Address, now) == now.Length ? ProbeRefusal.CodeChanged : ProbeRefusal.Unloaded));
             }
             else
             {

@@ -14,13 +14,15 @@ internal sealed partial class Proc
     {
         if (_table.Find(trapAddress) is { } tracepoint)
         {
-            // A SIGTRAP that somebody sent may find the pc just behind a one-byte instruction that is probed.
-            return tracepoint.Instruction.Length <= _breakpoint.PatchLength && Isa.TrapAdvancesProgramCounter && !task.StoppedByTrapInstruction
+            // A SIGTRAP that somebody sent may find the pc just behind a one-byte instruction that is probed, or, where traps do not move it, on any.
+            return (!Isa.TrapAdvancesProgramCounter || tracepoint.Instruction.Length <= _breakpoint.PatchLength) && !task.StoppedByTrapInstruction
                 ? TrapOutcome.NotOurs
                 : OnHit(tracepoint, task, ref registers);
         }
 
-        return _slots.Contains(trapAddress) ? OnSlotTrap(task, ref registers, trapAddress) : TrapOutcome.NotOurs;
+        return _slots.Contains(trapAddress) && (Isa.TrapAdvancesProgramCounter || task.StoppedByTrapInstruction)
+            ? OnSlotTrap(task, ref registers, trapAddress)
+            : TrapOutcome.NotOurs;
     }
 
     /// <summary>The stop is over: those it was for pay for it.</summary>
@@ -133,7 +135,15 @@ internal sealed partial class Proc
         if (position == SlotPosition.Before && !isFault && !tracepoint.Instruction.Has(DisplacedTraits.SystemCall))
         {
             // The instruction shall be executed once, not once before and again after the handler.
-            task.HeldSignal = info;
+            if (task.HeldSignal.si_signo != 0)
+            {
+                (task.HeldBehind ??= []).Add(info);
+            }
+            else
+            {
+                task.HeldSignal = info;
+            }
+
             BreakpointMechanism.EnterTrapPart(tracepoint, task, ref registers);
             return SignalOutcome.Hold;
         }
@@ -153,9 +163,14 @@ internal sealed partial class Proc
             info.si_addr = moved.ProgramCounter + (info.si_addr - pc);
         }
 
-        if (isFault && task.HeldSignal.si_signo != 0)
+        if (task.HeldSignal.si_signo != 0)
         {
-            // The signal that was held comes first; the instruction is executed, and faults, again after its handler.
+            // The signal that was held comes first. A fault comes again after its handler, by itself; another signal is sent again.
+            if (!isFault)
+            {
+                (task.HeldBehind ??= []).Add(info);
+            }
+
             info = task.HeldSignal;
             task.HeldSignal = default;
             Process.Platform.SetSignalMask(task.ThreadId, task.HeldMask);

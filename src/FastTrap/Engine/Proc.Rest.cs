@@ -57,7 +57,7 @@ internal sealed partial class Proc
         }
 
         Tracepoint[] order = [.. unarmed.Distinct().OrderBy(t => t.Address)];
-        List<Tracepoint> failed = [];
+        List<(Tracepoint Tracepoint, ProbeRefusal Refusal)> failed = [];
         for (int start = 0; start < order.Length; start += SliceLength)
         {
             Arm(order.AsSpan(start, Math.Min(SliceLength, order.Length - start)), failed);
@@ -68,9 +68,9 @@ internal sealed partial class Proc
             }
         }
 
-        foreach (Tracepoint tracepoint in failed)
+        foreach ((Tracepoint tracepoint, ProbeRefusal refusal) in failed)
         {
-            DropProbesOf(tracepoint, tracepoint.Address, ProbeRefusal.CodeChanged, null);
+            DropProbesOf(tracepoint, tracepoint.Address, refusal, null);
             Drop(tracepoint);
         }
 

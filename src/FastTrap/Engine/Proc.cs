@@ -160,6 +160,11 @@ internal sealed partial class Proc : ITrapHandler
 
     public void RestoreText()
     {
+        if (HasLostMemory)
+        {
+            return;
+        }
+
         _semaphores.LowerAll();
         foreach (Tracepoint tracepoint in _table.All())
         {
@@ -222,6 +227,18 @@ internal sealed partial class Proc : ITrapHandler
             {
                 Isa.NormalizeSlotPosition(tracepoint.Instruction, tracepoint.Slot, tracepoint.SlotAddress, ref registers);
             }
+        }
+    }
+
+    /// <summary>
+    /// The program was replaced, or ended, and the kernel has not reported it yet. Of memory that is no more nothing is read; where nothing is mapped, reading is an error.
+    /// </summary>
+    private bool HasLostMemory
+    {
+        get
+        {
+            Span<byte> any = stackalloc byte[1];
+            return Process.Platform.ReadCode(_memory, 0, any) == 0;
         }
     }
 

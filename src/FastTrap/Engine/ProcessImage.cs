@@ -10,7 +10,7 @@ internal sealed class ProcessImage
     private readonly ProcessHandle _handle;
     private readonly RankedLock _gate = new(LockRank.ControlProcess);
     private Proc? _proc;
-    private bool _isRetired;
+    private volatile bool _isRetired;
 
     public ProcessImage(TracerCore core, ProcessHandle handle)
     {
@@ -21,15 +21,19 @@ internal sealed class ProcessImage
 
     public ProbeMatcher Matcher { get; }
 
+    /// <summary>Whether the process executes another program now, has ended, or was let go.</summary>
+    public bool IsOver => _isRetired;
+
     /// <summary>The engine's side of the process, made when it is first needed, and given to control by the first enabling.</summary>
+    /// <exception cref="FastTrapException">The image is over.</exception>
     public Proc GetProc()
     {
         using (_gate.Enter())
         {
             if (_isRetired)
             {
-                throw new FastTrapException(
-                    FastTrapError.ProcessEnded, $"Process {_handle.ProcessId} ended, or executed another program; attach to it, or enable, again.", _handle.ProcessId);
+                throw _handle.IsOver ? _handle.MakeRefusal() : new FastTrapException(
+                    FastTrapError.ProcessEnded, $"Process {_handle.ProcessId} ended, or executed another program; in that case enable again.", _handle.ProcessId);
             }
 
             return _proc ??= new Proc(_core, _handle);

@@ -5,8 +5,11 @@ namespace FastTrap.Probes;
 /// <summary>Walks a user stack by frame pointers. Allocates nothing.</summary>
 internal static class FrameWalker
 {
-    /// <summary>Bytes which one frame may have: more is taken for an rbp that is no frame pointer.</summary>
+    /// <summary>Bytes which one frame may have: more is taken for an rbp or x29 that is no frame pointer.</summary>
     private const ulong MaximumFrame = 1 << 20;
+
+    /// <summary>What is left of an arm64 return address without its signature: programs have 48 bits of addresses unless they ask for more.</summary>
+    private const ulong UnsignedArm64 = (1UL << 48) - 1;
 
     public static int Walk(in ProbeContext context, ulong siteAddress, Span<ulong> frames)
     {
@@ -32,11 +35,12 @@ internal static class FrameWalker
             frames[count++] = caller;
         }
 
+        ulong mask = context.Registers.Architecture == Architecture.Arm64 ? UnsignedArm64 : ulong.MaxValue;
         Span<ulong> pair = stackalloc ulong[2];
         while (count < frames.Length && framePointer >= stackPointer && framePointer - stackPointer < MaximumFrame && (framePointer & 7) == 0
             && context.Read(framePointer, MemoryMarshal.AsBytes(pair)) == 16 && pair[1] > 4096)
         {
-            frames[count++] = pair[1];
+            frames[count++] = pair[1] & mask;
             stackPointer = framePointer + 16;
             framePointer = pair[0];
         }
@@ -52,7 +56,7 @@ internal static class FrameWalker
     {
         if (context.Registers.Architecture == Architecture.Arm64)
         {
-            caller = context.Registers[Arm64Register.X30];
+            caller = context.Registers[Arm64Register.X30] & UnsignedArm64;
             return true;
         }
 

@@ -98,7 +98,9 @@ public sealed class StandingEnabling : IAsyncDisposable
         }
     }
 
-    /// <summary>Probes that matched and could not be enabled, with reasons; the first 10,000 over all processes.</summary>
+    /// <summary>
+    /// Probes that matched and could not be enabled, with reasons; the first 10,000 over all processes. A library that is unloaded, and a program that ends, are no failures.
+    /// </summary>
     public IReadOnlyList<ProbeFailure> Failures
     {
         get
@@ -123,6 +125,9 @@ public sealed class StandingEnabling : IAsyncDisposable
     }
 
     internal ProbeOptions Options { get; }
+
+    /// <summary>What members put hits into; null if they are not buffered.</summary>
+    internal HitRing? Ring => _ring;
 
     /// <summary>Hits so far of each probe over all processes; the key is <c>provider:module:function:name</c>, the provider without its process's id.</summary>
     public IReadOnlyDictionary<string, long> GetHitCounts()
@@ -195,13 +200,19 @@ public sealed class StandingEnabling : IAsyncDisposable
                     member = new StandingMember(process, image);
                     lock (_gate)
                     {
+                        if (image.IsOver)
+                        {
+                            // It has left already, and leaves once.
+                            return;
+                        }
+
                         _members.Add(image, member);
                     }
                 }
 
                 if (member is not null)
                 {
-                    await process.EnableMemberAsync(this, member, _ring).ConfigureAwait(false);
+                    await process.EnableMemberAsync(this, member).ConfigureAwait(false);
                 }
             }
             catch (FastTrapException e) when (e.Error is FastTrapError.ProcessEnded or FastTrapError.Detached)
@@ -232,9 +243,10 @@ public sealed class StandingEnabling : IAsyncDisposable
     /// <summary>A program image has ended: what it counted stays, it does not.</summary>
     internal void Leave(ProcessImage image)
     {
+        ProbeEnabling? enabling;
         lock (_gate)
         {
-            if (!_members.Remove(image, out StandingMember? member) || member.Enabling is not { } enabling)
+            if (!_members.Remove(image, out StandingMember? member) || (enabling = member.Enabling) is null)
             {
                 return;
             }
@@ -248,6 +260,8 @@ public sealed class StandingEnabling : IAsyncDisposable
                 AddFailure(failure);
             }
         }
+
+        enabling.Process.Forget(enabling);
     }
 
     internal void AddFailures(IEnumerable<ProbeFailure> failures)
@@ -268,12 +282,8 @@ public sealed class StandingEnabling : IAsyncDisposable
             return;
         }
 
-        foreach ((Probe probe, long count) in enabling.GetHitCounts())
+        foreach ((string name, long count) in enabling.GetHitCountsByName())
         {
-            string provider = probe.Provider.EndsWith(member.Process.ProcessIdText, StringComparison.Ordinal)
-                ? probe.Provider[..^member.Process.ProcessIdText.Length]
-                : probe.Provider;
-            string name = $"{provider}:{probe.Module}:{probe.Function}:{probe.Name}";
             counts[name] = counts.GetValueOrDefault(name) + count;
         }
     }

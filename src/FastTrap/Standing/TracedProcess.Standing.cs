@@ -19,13 +19,20 @@ public sealed partial class TracedProcess
     internal Task BringUpToDateAsync() => Change(Image, null);
 
     /// <summary>Enables what a standing enabling matches in modules that it has not seen. One call after another.</summary>
-    internal async Task EnableMemberAsync(StandingEnabling standing, StandingMember member, HitRing? ring)
+    internal async Task EnableMemberAsync(StandingEnabling standing, StandingMember member)
     {
         RequireAlive();
-        MatchResult match = member.Image.Matcher.Match(standing.Description, refresh: true, CancellationToken.None, member.Seen);
+        ProbeMatcher matcher = member.Image.Matcher;
+        MatchResult match = matcher.Match(standing.Description, refresh: true, CancellationToken.None, member.Seen);
+        if (member.Image.IsOver)
+        {
+            return;
+        }
+
+        // What was unloaded, or ended, during the look is no failure.
+        standing.AddFailures(match.Failures.Where(f => matcher.IsCode(f.Address)));
         if (match.Specs.Count == 0)
         {
-            standing.AddFailures(match.Failures);
             return;
         }
 
@@ -35,11 +42,10 @@ public sealed partial class TracedProcess
         if (member.Enabling is { } existing)
         {
             enabling = existing;
-            enabling.AddFailures(match.Failures);
         }
         else
         {
-            enabling = new ProbeEnabling(this, proc, standing.Description, standing.Options, match.Failures, ring);
+            enabling = new ProbeEnabling(this, proc, standing.Description, standing.Options, [], standing);
             using (_gate.Enter())
             {
                 if (_disposal is not null)
@@ -199,6 +205,11 @@ public sealed partial class TracedProcess
             {
                 bool isLoaded = change.Kind == LinkerEventKind.Added;
                 hasLoaded |= isLoaded;
+                if (!isLoaded && process._roster.Standing.Count != 0)
+                {
+                    process.Image.Matcher.OnUnloaded(change.Object.Start, change.Object.Length);
+                }
+
                 process._roster.Publish(new ProcessEvent(
                     isLoaded ? ProcessEventKind.ModuleLoaded : ProcessEventKind.ModuleUnloaded, process, ProcessEvents.Now) { Path = change.Path });
             }
@@ -211,6 +222,7 @@ public sealed partial class TracedProcess
 
         public void OnEnded(ProcessHandle handle, ProcessExit exit)
         {
+            process.Image.Retire();
             foreach (StandingEnabling enabling in process._roster.Standing)
             {
                 enabling.Leave(process.Image);

@@ -53,8 +53,8 @@ internal static class TargetBuilder
         arguments.AddRange(shared ? ["-shared", "-fPIC"] : LinkFlags(variant.Link));
         arguments.AddRange(variant.Flags.Split(' ', StringSplitOptions.RemoveEmptyEntries));
         arguments.AddRange(["-o", building, source, "-lm"]);
-        string compiler = Command.Find(isCpp ? "g++" : "gcc")
-            ?? throw new InvalidOperationException($"{(isCpp ? "g++" : "gcc")} is not installed; the native targets of the tests need it.");
+        string compilerName = variant.Toolchain + (isCpp ? "g++" : "gcc");
+        string compiler = Command.Find(compilerName) ?? throw new InvalidOperationException($"{compilerName} is not installed; the native targets of the tests need it.");
         CommandResult outcome = Command.Run(compiler, arguments, TimeSpan.FromMinutes(2));
         if (outcome.ExitCode != 0)
         {

@@ -285,6 +285,7 @@ internal sealed class ControlBreakpointTable(ProcessHandle process)
             written = _platform.WriteCode(memory, breakpoint.Address, breakpoint.Original);
         }
 
-        return written == breakpoint.Original.Length ? Errno.None : written < 0 ? (Errno)(-written) : Errno.EIO;
+        // Of memory that is no more nothing is written, and nothing is an error.
+        return written == breakpoint.Original.Length ? Errno.None : written < 0 ? (Errno)(-written) : written == 0 ? Errno.ESRCH : Errno.EIO;
     }
 }

@@ -15,8 +15,8 @@ internal sealed partial class ControlThread
     /// <summary>Longest wait of a new process for the event of its parent, which comes at once unless the parent was killed.</summary>
     private static readonly TimeSpan s_claimTime = TimeSpan.FromSeconds(1);
 
-    /// <summary>New tasks whose parent's event has come and whose own first stop has not, with the parent.</summary>
-    private readonly Dictionary<int, ProcessHandle> _awaited = [];
+    /// <summary>New tasks whose parent's event has come and whose own first stop has not, with the parent, and whether they share its memory.</summary>
+    private readonly Dictionary<int, (ProcessHandle Parent, bool? SharesMemory)> _awaited = [];
 
     /// <summary>The other way round: answered already.</summary>
     private readonly HashSet<int> _early = [];
@@ -60,15 +60,15 @@ internal sealed partial class ControlThread
             return leader;
         }
 
-        if (_awaited.Remove(id, out ProcessHandle? parent))
+        if (_awaited.Remove(id, out (ProcessHandle Parent, bool? SharesMemory) awaited))
         {
-            return Adopt(parent, id);
+            return Adopt(awaited.Parent, id, awaited.SharesMemory);
         }
 
         if (!_hadSeveral && _processes.Count == 1)
         {
             _early.Add(id);
-            return Adopt(_processes[0], id);
+            return Adopt(_processes[0], id, null);
         }
 
         _unclaimed[id] = (status, Stopwatch.GetTimestamp());
@@ -76,7 +76,10 @@ internal sealed partial class ControlThread
     }
 
     /// <summary>A new thread of the target, or a process it made. Returns null when it was let go.</summary>
-    private TracedTask? Adopt(ProcessHandle process, int id)
+    /// <param name="process">Whose it is.</param>
+    /// <param name="id">It, at its first stop.</param>
+    /// <param name="sharesMemory">Whether it shares the memory of its maker, if that was asked already.</param>
+    private TracedTask? Adopt(ProcessHandle process, int id, bool? sharesMemory)
     {
         if (process.IsReleased)
         {
@@ -86,7 +89,7 @@ internal sealed partial class ControlThread
 
         // Asked without a file: a tracer that has run out of descriptors must not leave a new thread standing.
         bool isThread = _platform.SignalThread(process.ProcessId, id, 0) is Errno.None or Errno.EPERM;
-        if (!isThread && !(_platform.SharesAddressSpace(id, AnyTask(process)) ?? (process.Handler?.SharesMemory(id) == true || process.ControlBreakpoints.SharesMemory(id))))
+        if (!isThread && !SharesMemory(process, id, sharesMemory))
         {
             return OnForked(process, id);
         }
@@ -95,6 +98,16 @@ internal sealed partial class ControlThread
         Add(task);
         return task;
     }
+
+    /// <summary>
+    /// The kernel says it, or the call by which it was made. Lifting a trap for a moment, through which another thread may slip, or which may just have gone with its library,
+    /// is for the rest: an arm64 child that comes before its parent's event where there is no kcmp.
+    /// </summary>
+    private bool SharesMemory(ProcessHandle process, int id, bool? known) =>
+        _platform.SharesAddressSpace(id, AnyTask(process))
+        ?? known
+        ?? CloneCall.SharesMemoryOfMaker(_platform, process.Architecture, id)
+        ?? (process.Handler?.SharesMemory(id) == true || process.ControlBreakpoints.SharesMemory(id));
 
     /// <summary>A parent's event names the child. A detach must not overlook one that has our traps.</summary>
     private void Expect(TracedTask parent)
@@ -107,17 +120,17 @@ internal sealed partial class ControlThread
         int id = (int)message;
         if (_unclaimed.Remove(id, out (WaitStatus Status, long When) stop))
         {
-            Claim(parent.Process, id, stop.Status);
+            Claim(parent.Process, id, stop.Status, CloneCall.SharesMemory(_platform, parent.Process.Architecture, parent.ThreadId));
         }
         else if (!_early.Remove(id) && !_tasks.ContainsKey(id))
         {
-            _awaited[id] = parent.Process;
+            _awaited[id] = (parent.Process, CloneCall.SharesMemory(_platform, parent.Process.Architecture, parent.ThreadId));
         }
     }
 
-    private void Claim(ProcessHandle process, int id, WaitStatus status)
+    private void Claim(ProcessHandle process, int id, WaitStatus status, bool? sharesMemory = null)
     {
-        if (Adopt(process, id) is { } task)
+        if (Adopt(process, id, sharesMemory) is { } task)
         {
             OnStop(task, status);
         }
@@ -141,9 +154,9 @@ internal sealed partial class ControlThread
     private void TakeAwaited(ProcessHandle process)
     {
         long start = Stopwatch.GetTimestamp();
-        while (_awaited.ContainsValue(process))
+        while (_awaited.Values.Any(a => a.Parent == process))
         {
-            foreach (int id in _awaited.Where(pair => pair.Value == process).Select(pair => pair.Key).ToArray())
+            foreach (int id in _awaited.Where(pair => pair.Value.Parent == process).Select(pair => pair.Key).ToArray())
             {
                 if (_platform.Wait(id, block: false, out WaitStatus status) == id)
                 {
@@ -202,7 +215,7 @@ internal sealed partial class ControlThread
     /// <summary>Whether somebody was announced, or stands, that is ours and may be this process's: it may have our traps.</summary>
     private bool IsAnybodyAwaited(ProcessHandle process)
     {
-        foreach ((int id, ProcessHandle parent) in _awaited)
+        foreach ((int id, (ProcessHandle parent, _)) in _awaited)
         {
             if (parent == process && !IsOurs(id))
             {
@@ -211,7 +224,7 @@ internal sealed partial class ControlThread
             }
         }
 
-        return _unclaimed.Count != 0 || _awaited.ContainsValue(process);
+        return _unclaimed.Count != 0 || _awaited.Values.Any(a => a.Parent == process);
     }
 
     /// <summary>A fork child has its own copy of our traps: it gets clean text, and goes, or stands as a process of its own.</summary>

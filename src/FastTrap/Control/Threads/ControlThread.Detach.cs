@@ -160,6 +160,11 @@ internal sealed partial class ControlThread
 
     private void Interrupt(TracedTask task)
     {
+        if (task.Process.Architecture == Architecture.Arm64)
+        {
+            task.CallBeforeInterrupt = ProcSystemCall.TryRead(_platform, task.Process.ProcessId, task.ThreadId, out ProcSystemCall call, out _) ? call : default;
+        }
+
         if (_platform.Interrupt(task.ThreadId) == Errno.None)
         {
             task.InterruptPending = true;
@@ -206,6 +211,7 @@ internal sealed partial class ControlThread
             _platform.SetSignalMask(task.ThreadId, task.HeldMask);
             RemoteMap.SendAgain(process, task, task.HeldSignal);
             task.HeldSignal = default;
+            SendHeldBehind(task);
         }
 
         if (task.WasInterrupted && _stoppedSignal.TryGetValue(task.ThreadId, out int signal) && signal == 0)

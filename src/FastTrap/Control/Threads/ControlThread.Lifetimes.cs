@@ -33,12 +33,13 @@ internal sealed partial class ControlThread
         }
     }
 
-    /// <summary>Ends a process, once, and tells of it.</summary>
+    /// <summary>Tells of the end of a process, once, and ends it: who waits for the end finds everything told.</summary>
     private void Complete(ProcessHandle process, ProcessExit exit)
     {
-        if (process.TryComplete(exit))
+        if (!process.IsOver)
         {
             Notify(process, null, observer => observer.OnEnded(process, exit));
+            process.Complete(exit);
         }
     }
 
@@ -49,10 +50,13 @@ internal sealed partial class ControlThread
         _processes.Remove(process);
     }
 
-    /// <summary>The process has left its memory. If visitors live on in it, they must get past the traps.</summary>
-    private void ForgetImage(ProcessHandle process)
+    /// <summary>
+    /// The process has left its memory. If visitors live on in it, they must get past the traps. And what was opened, and written, between an exec and its report stands in the
+    /// new program: nobody would know these traps.
+    /// </summary>
+    private void ForgetImage(ProcessHandle process, bool hasExecuted = false)
     {
-        if (process.Tasks.Values.Any(t => t.IsVisitor))
+        if (hasExecuted || process.Tasks.Values.Any(t => t.IsVisitor))
         {
             process.Handler?.RestoreText();
             process.ControlBreakpoints.RemoveAll(_logger);
@@ -103,7 +107,7 @@ internal sealed partial class ControlThread
             Remove(other);
         }
 
-        ForgetImage(process);
+        ForgetImage(process, hasExecuted: true);
         process.Handler = null;
 
         // A thread that was held, or hit something, is not this one.
@@ -120,7 +124,10 @@ internal sealed partial class ControlThread
             // Signals that wait, and the mask, outlive an exec.
             leader.KnownMask = old.HeldMask;
             _platform.SetSignalMask(leader.ThreadId, old.HeldMask);
-            RemoteMap.SendAgain(process, leader, old.HeldSignal);
+            foreach (SignalInfo signal in (SignalInfo[])[old.HeldSignal, .. old.HeldBehind ?? []])
+            {
+                RemoteMap.SendAgain(process, leader, signal);
+            }
         }
 
         if (!IsObservable(process, out string reason))

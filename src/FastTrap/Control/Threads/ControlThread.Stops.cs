@@ -119,6 +119,7 @@ internal sealed partial class ControlThread
             return;
         }
 
+        bool isFirst = task.HeldSignal.si_signo == 0;
         SignalOutcome outcome = handler.OnSignalOutOfLine(task, ref _registers, ref info);
         _platform.SetRegisters(task.ThreadId, _registers);
         if (outcome == SignalOutcome.Hold)
@@ -126,7 +127,7 @@ internal sealed partial class ControlThread
             // Nothing else may come in between; faults of the instruction itself must.
             const ulong Faults = (1UL << (Signal.SIGTRAP - 1)) | (1UL << (Signal.SIGSEGV - 1)) | (1UL << (Signal.SIGBUS - 1))
                 | (1UL << (Signal.SIGILL - 1)) | (1UL << (Signal.SIGFPE - 1));
-            if (_platform.GetSignalMask(task.ThreadId, out ulong mask) == Errno.None)
+            if (isFirst && _platform.GetSignalMask(task.ThreadId, out ulong mask) == Errno.None)
             {
                 task.HeldMask = mask;
                 _platform.SetSignalMask(task.ThreadId, ~Faults);
@@ -137,7 +138,22 @@ internal sealed partial class ControlThread
         }
 
         _platform.SetSignalInfo(task.ThreadId, info);
+        SendHeldBehind(task);
         Resume(task, info.si_signo);
+    }
+
+    /// <summary>Sends again what came while a signal was held, once that one is given back.</summary>
+    private static void SendHeldBehind(TracedTask task)
+    {
+        if (task.HeldSignal.si_signo == 0 && task.HeldBehind is { Count: > 0 } behind)
+        {
+            foreach (SignalInfo signal in behind)
+            {
+                RemoteMap.SendAgain(task.Process, task, signal);
+            }
+
+            behind.Clear();
+        }
     }
 
     private void OnTrapStop(ProcessHandle process, TracedTask task)
@@ -185,6 +201,7 @@ internal sealed partial class ControlThread
             _platform.SetSignalMask(task.ThreadId, task.HeldMask);
             task.KnownMask = task.HeldMask;
             _platform.SetSignalInfo(task.ThreadId, held);
+            SendHeldBehind(task);
             Resume(task, held.si_signo);
             process.Handler?.OnResumed();
             return;

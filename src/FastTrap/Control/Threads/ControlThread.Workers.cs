@@ -88,12 +88,14 @@ internal sealed partial class ControlThread
     /// Calls on sockets (read, write and connect with their kin) which an interruption ends with EINTR if the socket has a timeout and nothing was done yet. They
     /// can be made again.
     /// </summary>
-    private static bool IsEndedOnTimedSocket(long number) => number is 0 or 1 or 19 or 20 or 42 or 43 or 44 or 45 or 46 or 47 or 288 or 299 or 307;
+    private static bool IsEndedOnTimedSocket(Architecture architecture, long number) => architecture == Architecture.X64
+        ? number is 0 or 1 or 19 or 20 or 42 or 43 or 44 or 45 or 46 or 47 or 288 or 299 or 307
+        : number is 63 or 64 or 65 or 66 or 202 or 203 or 206 or 207 or 211 or 212 or 242 or 243 or 269;
 
     /// <summary>System calls which an interruption ends with EINTR although no signal came (signal(7)); the number by architecture.</summary>
     private static bool IsEndedByInterruption(Architecture architecture, long number) => architecture == Architecture.X64
         ? number is 65 or 220 or 128 or 208 or 232 or 281 or 441 or 247 or 333 or 426
-        : number is 193 or 192 or 137 or 4 or 22 or 441 or 292;
+        : number is 193 or 192 or 137 or 4 or 22 or 441 or 292 or 426;
 
     private int InterruptCost(ProcessHandle process, TracedTask task)
     {
@@ -115,21 +117,35 @@ internal sealed partial class ControlThread
     private void RestartIfOnlyWeInterrupted(ProcessHandle process, TracedTask task)
     {
         _registers = new RegisterSet(process.Architecture);
-        if (process.Architecture != Architecture.X64 || _platform.GetRegisters(task.ThreadId, ref _registers) != Errno.None)
+        if (_platform.GetRegisters(task.ThreadId, ref _registers) != Errno.None || (long)_registers.ReturnValue != -(long)Errno.EINTR
+            || !ProcStatus.TryRead(_platform, task.ThreadId, out ProcStatus? status, out _) || ((status!.SigPnd | status.ShdPnd) & ~status.SigBlk) != 0)
         {
             return;
         }
 
-        long number = (long)_registers[X64Register.OrigRax];
-        bool noSignal = ProcStatus.TryRead(_platform, task.ThreadId, out ProcStatus? status, out _)
-            && ((status!.SigPnd | status.ShdPnd) & ~status.SigBlk) == 0;
-        if (noSignal && number >= 0 && (long)_registers[X64Register.Rax] == -(long)Errno.EINTR
-            && (IsEndedByInterruption(process.Architecture, number) || IsEndedOnTimedSocket(number)))
+        // arm64 forgets the call before it reports the stop: it is known from before.
+        ProcSystemCall before = task.CallBeforeInterrupt;
+        bool isX64 = process.Architecture == Architecture.X64;
+        bool isKnown = isX64
+            || (!before.IsRunning && before.ProgramCounter == _registers.ProgramCounter && before.StackPointer == _registers.StackPointer);
+        long number = isX64 ? (long)_registers[X64Register.OrigRax] : before.Number;
+        if (!isKnown || number < 0 || !(IsEndedByInterruption(process.Architecture, number) || IsEndedOnTimedSocket(process.Architecture, number)))
+        {
+            return;
+        }
+
+        if (isX64)
         {
             _registers[X64Register.Rax] = (ulong)number;
             _registers[X64Register.OrigRax] = ulong.MaxValue;
-            _registers.ProgramCounter -= 2;
-            _platform.SetRegisters(task.ThreadId, _registers);
         }
+        else
+        {
+            // The number is in x8 still; the result has taken the place of the first argument.
+            _registers[Arm64Register.X0] = before.GetArgument(0);
+        }
+
+        _registers.ProgramCounter -= (uint)SystemCallInstruction.Bytes(process.Architecture).Length;
+        _platform.SetRegisters(task.ThreadId, _registers);
     }
 }

@@ -46,6 +46,9 @@ internal sealed class TracedTask(int threadId, ProcessHandle process)
     /// <summary>Its last stop is one that we asked for.</summary>
     public bool WasInterrupted { get; set; }
 
+    /// <summary>What the thread slept in just before it was interrupted; kept for arm64 only.</summary>
+    public ProcSystemCall CallBeforeInterrupt { get; set; }
+
     /// <summary>Stopped where it will go on sleeping until its vfork child has gone: it can make no system call for us.</summary>
     public bool IsAtVfork { get; set; }
 
@@ -63,6 +66,12 @@ internal sealed class TracedTask(int threadId, ProcessHandle process)
 
     /// <summary>A signal taken from the thread while it was out of line, to be given back; <see cref="SignalInfo.si_signo"/> 0 means none.</summary>
     public SignalInfo HeldSignal;
+
+    /// <summary>
+    /// Signals that came while <see cref="HeldSignal"/> was held, all of kinds that faults have and so cannot be blocked meanwhile; they are sent again when that one is
+    /// given back. Null until there is one, which is rare.
+    /// </summary>
+    public List<SignalInfo>? HeldBehind { get; set; }
 
     /// <summary>The mask to restore with <see cref="HeldSignal"/>.</summary>
     public ulong HeldMask { get; set; }

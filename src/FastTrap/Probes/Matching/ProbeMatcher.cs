@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Globalization;
 using System.Runtime.InteropServices;
 using FastTrap.Isa;
@@ -10,7 +11,8 @@ namespace FastTrap.Probes;
 /// Finds the probes of one process image which a description means, and what they need to be enabled: it picks the modules, and asks the families of probes.
 /// </summary>
 /// <remarks>
-/// Thread-safe: one lock over the look at the modules and a match; nothing of a user's and no other lock is taken under it.
+/// Thread-safe: one lock over the look at the modules and a match; nothing of a user's and no other lock is taken under it. What the linker unloaded is put into a queue,
+/// which the next look takes, so that the control thread waits for no match.
 /// Source: dt_pid.c, by behaviour.
 /// </remarks>
 internal sealed class ProbeMatcher
@@ -27,6 +29,7 @@ internal sealed class ProbeMatcher
     private readonly IProbeSource[] _sources;
     private readonly ModuleOpener _opener;
     private readonly PerfMap _perfMap;
+    private readonly ConcurrentQueue<(ulong Start, ulong Length)> _unloaded = new();
     private ModuleMap? _modules;
 
     public ProbeMatcher(IPlatform platform, int processId, Architecture architecture, int limit, ReadCode read)
@@ -52,6 +55,13 @@ internal sealed class ProbeMatcher
             RefreshModules();
         }
     }
+
+    /// <summary>A library was unloaded. Should it come back to the same place, it is another one.</summary>
+    public void OnUnloaded(ulong start, ulong length) => _unloaded.Enqueue((start, length));
+
+    /// <summary>Whether there is code at an address at this moment.</summary>
+    public bool IsCode(ulong address) =>
+        ProcMaps.TryRead(_platform, _processId, out List<MemoryRegion> regions, out _) && regions.Exists(r => r.Contains(address) && r.IsExecutable);
 
     /// <summary>The probes to enable. Nothing is changed.</summary>
     /// <param name="description">What is meant.</param>
@@ -168,6 +178,12 @@ internal sealed class ProbeMatcher
         }
 
         ModuleMap modules = refresh || _modules is null ? RefreshModules() : _modules;
+        if (seen?.Count > modules.Modules.Count)
+        {
+            // Some of them are gone.
+            seen.IntersectWith(modules.Modules);
+        }
+
         foreach (Module module in modules.Match(new ModulePattern(description.Module)))
         {
             if (seen is not null && !seen.Add(module) && !module.IsJit)
@@ -185,6 +201,11 @@ internal sealed class ProbeMatcher
 
     private ModuleMap RefreshModules()
     {
+        while (_unloaded.TryDequeue(out (ulong Start, ulong Length) range))
+        {
+            _modules = _modules?.Without(range.Start, range.Length);
+        }
+
         if (ProcMaps.TryRead(_platform, _processId, out List<MemoryRegion> regions, out Errno error))
         {
             _perfMap.Refresh();

@@ -74,6 +74,9 @@ internal sealed class ModuleMap
         return _modules is [.., { IsJit: true } jit] && jit.ContainsCode(address) ? jit : null;
     }
 
+    /// <summary>The same without modules that begin in a range of addresses.</summary>
+    public ModuleMap Without(ulong start, ulong length) => new([.. _modules.Where(m => m.Start - start >= length)]);
+
     /// <summary>The modules which a pattern matches, in order of addresses.</summary>
     public IEnumerable<Module> Match(ModulePattern pattern) => _modules.Where(pattern.IsMatch);
 

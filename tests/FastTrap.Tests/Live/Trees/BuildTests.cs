@@ -26,7 +26,7 @@ public sealed class BuildTests : LiveTest
         Assert.That(ends.ProcessFailures, Is.Empty);
         Assert.That(ends.HitCount, Is.EqualTo(Processes + 1), "each process ends by _exit once, the shell too");
         await Tracer.DisposeAsync();
-        log.AssertInOrder();
+        await log.AssertInOrderAsync();
         Assert.That(
             (log.Count(ProcessEventKind.Forked), log.Count(ProcessEventKind.Executed), log.Count(ProcessEventKind.Ended)), Is.EqualTo((Processes, Processes, Processes + 1)));
         Assert.That(
@@ -62,7 +62,7 @@ public sealed class BuildTests : LiveTest
         Assert.That(exit, Is.EqualTo(new ProcessExit(ProcessExitKind.Exited, 0, 0)), await File.ReadAllTextAsync(followed["err"]));
         Assert.That(ends.ProcessFailures, Is.Empty);
         await Tracer.DisposeAsync();
-        log.AssertInOrder();
+        await log.AssertInOrderAsync();
 
         // The first execution is make's own, which created it.
         Assert.That(log.Count(ProcessEventKind.Executed), Is.EqualTo(executed.Length - 1));

@@ -32,9 +32,11 @@ internal sealed class EventLog : IAsyncDisposable
         }
     }
 
-    /// <summary>Each process: born or joined first and once, ended last and once, what lies between in between.</summary>
-    public void AssertInOrder()
+    /// <summary>Of a tracer that was disposed. Each process: born or joined first and once, ended last and once, what lies between in between.</summary>
+    public async Task AssertInOrderAsync()
     {
+        // The disposal ends the events; what came before is read first.
+        await _reading;
         foreach (IGrouping<TracedProcess, ProcessEvent> life in All.GroupBy(e => e.Process))
         {
             ProcessEventKind[] kinds = [.. life.Select(e => e.Kind)];
