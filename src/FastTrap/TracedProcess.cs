@@ -87,7 +87,10 @@ public sealed partial class TracedProcess : IAsyncDisposable
             () =>
             {
                 RequireAlive();
-                return Image.Matcher.List(description, cancellationToken);
+                ProcessImage image = Image;
+                List<ProbeInfo> probes = image.Matcher.List(description, cancellationToken);
+                image.Dof.List(image.GetProc, description, probes);
+                return probes;
             },
             cancellationToken);
     }
@@ -314,7 +317,8 @@ public sealed partial class TracedProcess : IAsyncDisposable
             ArgumentNullException.ThrowIfNull(request);
             ArgumentNullException.ThrowIfNull(request.Description);
             MatchResult match = image.Matcher.Match(request.Description, refresh: work.Count == 0, cancellationToken);
-            RegisteredProbes.Match(_core, proc, request.Description, match);
+            image.Dof.TryRegister(() => proc, request.Description, match.Failures, out HashSet<string> described);
+            RegisteredProbes.Match(_core, proc, request.Description, match, described);
             if (request.Options?.AfterInstruction == true)
             {
                 match.FireAfter(request.Description, ProcessId);
@@ -349,7 +353,7 @@ public sealed partial class TracedProcess : IAsyncDisposable
         }
 
         // What is loaded later may stand where something else stood: probes of what goes must go with it.
-        _handle.Thread.WatchLinker(_handle);
+        _handle.Thread.WatchLinker(_handle, keeps: false);
         _handle.Handler = proc;
         using IEnumerator<bool> slices = proc.Enable(work);
         while (slices.MoveNext())

@@ -12,6 +12,8 @@ internal static class TracerProgram
     /// <summary>Hits of an enabling after which the tracer is busy.</summary>
     private const int BusyHits = 200;
 
+    private static Timer? s_end;
+
     public static async Task<int> Main(string[] arguments)
     {
         if (arguments is ["publish", string provider, .. string[] path])
@@ -56,11 +58,7 @@ internal static class TracerProgram
     {
         if (milliseconds > 0)
         {
-            new Thread(() =>
-            {
-                Thread.Sleep(milliseconds);
-                throw new InvalidOperationException("on purpose");
-            }).Start();
+            s_end = new Timer(static _ => throw new InvalidOperationException("on purpose"), null, milliseconds, Timeout.Infinite);
         }
 
         Tracer tracer = new();

@@ -1,6 +1,6 @@
 /* instructions: runs single instructions from given states and keeps what they left: registers, flags, vector state, memory, where they went, or the
  * signal they raised. A case is a block of code and an input, both written from outside while it waits. "native FIRST COUNT" keeps the results;
- * "probed FIRST COUNT" runs the same inputs again and compares: "count differences N". All addresses are fixed and below 2 GiB, so that every
+ * "probed FIRST COUNT" runs the same inputs again and compares: "count differences N". One that never ends is broken off by SIGPROF, which is its result then. All addresses are fixed and below 2 GiB, so that every
  * addressing form reaches its operand; with the argument "far", the code has its operands just in reach and no free memory nearer than they are. */
 #include "target.h"
 #include <cpuid.h>
@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <stddef.h>
 #include <sys/mman.h>
+#include <sys/time.h>
 #include <ucontext.h>
 
 #define STATE_AT 0x12000000ul
@@ -49,7 +50,7 @@ struct state {
     uint64_t fall, target, has_pkru, unused;                  /* 192 200 208 216 */
     uint64_t out[16], out_flags, out_where, out_fs, out_gs;   /* 224 352 360 368 376 */
     uint16_t out_selectors[4];                                /* 384 */
-    uint64_t out_pkru, unused2[14];                           /* 392 */
+    uint64_t out_pkru, current, unused2[13];                  /* 392 400 */
     uint8_t in_vectors[4096];                                 /* 512 */
     uint8_t out_vectors[4096];                                /* 4608 */
 };
@@ -264,6 +265,15 @@ static void run(const struct input *in, struct result *out)
     if (out != SCRATCH) memcpy(out, SCRATCH, sizeof *out);
 }
 
+/* Which case runs is told before it runs; it may take so many seconds of processor time. */
+static void run_limited(int index, struct result *out)
+{
+    struct itimerval limit = { { 0, 0 }, { 2, 0 } };
+    S->current = (uint64_t)index;
+    setitimer(ITIMER_PROF, &limit, NULL);
+    run(&INPUT[index], out);
+}
+
 static void *map(uint64_t at, uint64_t length, int protection)
 {
     void *got = mmap((void *)at, length, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | MAP_NORESERVE, -1, 0);
@@ -323,22 +333,24 @@ int main(int argc, char **argv)
     sigaltstack(&stack, NULL);
     struct sigaction action = { .sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_ONSTACK };
     sigfillset(&action.sa_mask);
-    static const int signals[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP };
-    for (int i = 0; i < 5; i++) sigaction(signals[i], &action, NULL);
+    static const int signals[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGPROF };
+    for (int i = 0; i < 6; i++) sigaction(signals[i], &action, NULL);
     target_say("sizes %d %d %d %d", (int)sizeof(struct input), (int)sizeof(struct result), MAXIMUM_INPUTS, DIFFERENCES);
     target_ready();
 
     char line[64];
+    struct itimerval none = { { 0, 0 }, { 0, 0 } };
     while (target_command(line, sizeof line)) {
         int first, count;
         if (strcmp(line, "end") == 0) return target_end(0);
         if (sscanf(line, "native %d %d", &first, &count) == 2) {
-            for (int i = first; i < first + count; i++) run(&INPUT[i], &RESULT[i]);
+            for (int i = first; i < first + count; i++) run_limited(i, &RESULT[i]);
+            setitimer(ITIMER_PROF, &none, NULL);
             target_say("count native %d", count);
         } else if (sscanf(line, "probed %d %d", &first, &count) == 2) {
             int different = 0;
             for (int i = first; i < first + count; i++) {
-                run(&INPUT[i], SCRATCH);
+                run_limited(i, SCRATCH);
                 if (memcmp(SCRATCH, &RESULT[i], sizeof(struct result)) == 0) continue;
                 if (different < DIFFERENCES) {
                     memcpy(SCRATCH + 1 + different, SCRATCH, sizeof(struct result));
@@ -346,6 +358,7 @@ int main(int argc, char **argv)
                 }
                 different++;
             }
+            setitimer(ITIMER_PROF, &none, NULL);
             target_say("count differences %d", different);
         }
     }

@@ -1,4 +1,4 @@
-/* usdt: static probes with every form of argument, each value printed, too. Commands: args N, guarded N, semaphores, set N, forks N, quit. */
+/* usdt: static probes with every form of argument, each value printed, too. Commands: args N, guarded N, semaphores, set N, forks N, raisedforks N, inner, exec, quit. */
 #include "usdt.h"
 #include <pthread.h>
 #include <sys/wait.h>
@@ -213,6 +213,16 @@ int main(void)
             target_say("count semaphore %d", guarded_semaphore);
         } else if (strncmp(line, "forks", 5) == 0) {
             make_children((int)number, 0);
+        } else if (strncmp(line, "raisedforks", 11) == 0) {
+            make_children((int)number, 1);
+        } else if (strncmp(line, "inner", 5) == 0) {
+            /* The child takes the commands until it is told to quit. */
+            int status = -1;
+            pid_t pid = fork();
+            if (pid != 0) {
+                while (waitpid(pid, &status, 0) < 0 && errno == EINTR) { }
+                target_say("count inner %d", status);
+            }
         } else if (strncmp(line, "exec", 4) == 0) {
             execl("/proc/self/exe", "usdt", NULL);
         } else if (strncmp(line, "quit", 4) == 0) {

@@ -122,6 +122,12 @@ internal sealed partial class Proc
         // First all hits stop to count, at one moment; then the traps go.
         foreach (EnabledProbe enabled in enabling.EnabledProbes)
         {
+            if (Array.IndexOf(enabled.Probe.Enabled, enabled) < 0)
+            {
+                // Withdrawn before; others may have enabled the probe since.
+                continue;
+            }
+
             enabled.Probe.Enabled = enabled.Probe.Enabled.Length == 1 ? [] : [.. enabled.Probe.Enabled.Where(e => e != enabled)];
             if (enabled.Probe.Enabled.Length == 0)
             {
@@ -356,7 +362,6 @@ internal sealed partial class Proc
         {
             foreach (EnabledProbe enabled in probe.Enabled)
             {
-                LowerSemaphores(enabled);
                 if (refusal == ProbeRefusal.Unloaded)
                 {
                     AbandonSemaphores(enabled);

@@ -46,6 +46,7 @@ internal sealed partial class Proc
     {
         if (tracepoint.ArmedBy is not null && !HasOwnTrap(tracepoint.Address))
         {
+            _ledger.Add(tracepoint.Address, tracepoint.Instruction.Bytes[..tracepoint.ArmedBy.PatchLength], isUnmapped: true);
             tracepoint.ArmedBy = null;
             _core.CountTracepoints(-1);
         }

@@ -238,7 +238,9 @@ internal sealed partial class Proc : ITrapHandler
         get
         {
             Span<byte> any = stackalloc byte[1];
-            return Process.Platform.ReadCode(_memory, 0, any) == 0;
+
+            // Twice: a read may come short once.
+            return Process.Platform.ReadCode(_memory, 0, any) == 0 && Process.Platform.ReadCode(_memory, 0, any) == 0;
         }
     }
 
@@ -271,7 +273,7 @@ internal sealed partial class Proc : ITrapHandler
         // Any other error: the memory is gone, and the trap with it.
         tracepoint.ArmedBy = null;
         _core.CountTracepoints(-1);
-        _ledger.Add(tracepoint.Address, tracepoint.Instruction.Bytes[..mechanism.PatchLength], isUnmapped);
+        _ledger.Add(tracepoint.Address, tracepoint.Instruction.Bytes[..mechanism.PatchLength], isUnmapped || error != Errno.None);
         return true;
     }
 }

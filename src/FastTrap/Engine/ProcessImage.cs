@@ -17,9 +17,13 @@ internal sealed class ProcessImage
         _core = core;
         _handle = handle;
         Matcher = new ProbeMatcher(core.Platform, handle.ProcessId, handle.Architecture, core.Options.MaximumTracepoints, ReadMemory);
+        Dof = new DofProbes(core, handle.ProcessId, Matcher, ReadMemory);
     }
 
     public ProbeMatcher Matcher { get; }
+
+    /// <summary>The probes that the program describes itself.</summary>
+    public DofProbes Dof { get; }
 
     /// <summary>Whether the process executes another program now, has ended, or was let go.</summary>
     public bool IsOver => _isRetired;

@@ -24,6 +24,9 @@ public sealed partial class TracedProcess
         RequireAlive();
         ProbeMatcher matcher = member.Image.Matcher;
         MatchResult match = matcher.Match(standing.Description, refresh: true, CancellationToken.None, member.Seen);
+        int failures = match.Failures.Count;
+        member.Image.Dof.Match(member.Image.GetProc, standing.Description, match);
+        standing.AddFailures(match.Failures.Skip(failures).Except(standing.Failures));
         if (member.Image.IsOver)
         {
             return;
@@ -31,6 +34,11 @@ public sealed partial class TracedProcess
 
         // What was unloaded, or ended, during the look is no failure.
         standing.AddFailures(match.Failures.Where(f => matcher.IsCode(f.Address)));
+        if (standing.Options.AfterInstruction)
+        {
+            match.FireAfter(standing.Description, ProcessId);
+        }
+
         if (match.Specs.Count == 0)
         {
             return;
@@ -118,11 +126,7 @@ public sealed partial class TracedProcess
     {
         try
         {
-            await _handle.Thread.InvokeAsync(_handle, () =>
-            {
-                _handle.KeepsLinkerWatch = true;
-                return _handle.Thread.WatchLinker(_handle);
-            }).ConfigureAwait(false);
+            await _handle.Thread.InvokeAsync(_handle, () => _handle.Thread.WatchLinker(_handle)).ConfigureAwait(false);
         }
         catch (FastTrapException e) when (e.Error is FastTrapError.ProcessEnded or FastTrapError.Detached)
         {

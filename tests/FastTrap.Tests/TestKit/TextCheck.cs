@@ -13,6 +13,9 @@ internal static class TextCheck
 {
     private const int MaximumDifferences = 1000;
 
+    /// <summary>Whether probes stand in a process: its text differs elsewhere than in the run-time linker, which is watched before anything is enabled.</summary>
+    public static bool HasProbes(int processId) => Compare(processId).Any(d => !Path.GetFileName(d.Path).StartsWith("ld-", StringComparison.Ordinal));
+
     /// <summary>The differences, at most a thousand.</summary>
     /// <exception cref="InvalidOperationException">There was nothing to compare: the process has ended.</exception>
     public static IReadOnlyList<TextDifference> Compare(int processId)

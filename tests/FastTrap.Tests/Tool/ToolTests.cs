@@ -34,7 +34,7 @@ public sealed class ToolTests
     {
         using TargetProcess target = TargetProcess.StartTarget("threads", arguments: ["2"]);
         using TargetProcess tool = TargetProcess.Start(Tool, ["trace", "--json", "-p", $"{target.ProcessId}", "a.out:hot:entry", "a.out:hot:return"]);
-        while (TextCheck.Compare(target.ProcessId).Count == 0 && tool.Exit is null)
+        while (!TextCheck.HasProbes(target.ProcessId) && tool.Exit is null)
         {
             // Until its probes stand.
             tool.TryWaitForExit(TimeSpan.FromMilliseconds(10));
@@ -64,7 +64,7 @@ public sealed class ToolTests
         using TargetProcess target = TargetProcess.StartTarget("usdt");
         using TargetProcess tool = TargetProcess.Start(
             Tool, ["trace", "-p", $"{target.ProcessId}", "fasttrap_test*:::strings", "fasttrap_test*:::floats", "fasttrap_test*:::unreadable"]);
-        while (TextCheck.Compare(target.ProcessId).Count == 0 && tool.Exit is null)
+        while (!TextCheck.HasProbes(target.ProcessId) && tool.Exit is null)
         {
             // Until its probes stand.
             tool.TryWaitForExit(TimeSpan.FromMilliseconds(10));

@@ -100,14 +100,30 @@ internal sealed partial class ControlThread
     }
 
     /// <summary>
-    /// The kernel says it, or the call by which it was made. Lifting a trap for a moment, through which another thread may slip, or which may just have gone with its library,
-    /// is for the rest: an arm64 child that comes before its parent's event where there is no kcmp.
+    /// The call by which it was made says it. The rest is for an arm64 child that comes before its parent's event: kcmp, of which only a yes is certain, for a thread that exits has no memory
+    /// any more; and where there is no kcmp, a trap lifted for a moment, through which another thread may slip.
     /// </summary>
-    private bool SharesMemory(ProcessHandle process, int id, bool? known) =>
-        _platform.SharesAddressSpace(id, AnyTask(process))
-        ?? known
-        ?? CloneCall.SharesMemoryOfMaker(_platform, process.Architecture, id)
-        ?? (process.Handler?.SharesMemory(id) == true || process.ControlBreakpoints.SharesMemory(id));
+    private bool SharesMemory(ProcessHandle process, int id, bool? known)
+    {
+        if ((known ?? CloneCall.SharesMemoryOfMaker(_platform, process.Architecture, id)) is { } told)
+        {
+            return told;
+        }
+
+        bool isAnswered = false;
+        foreach (TracedTask task in process.Tasks.Values.Where(t => !t.IsVisitor))
+        {
+            bool? isSame = _platform.SharesAddressSpace(id, task.ThreadId);
+            if (isSame == true)
+            {
+                return true;
+            }
+
+            isAnswered |= isSame is not null;
+        }
+
+        return !isAnswered && (process.Handler?.SharesMemory(id) == true || process.ControlBreakpoints.SharesMemory(id));
+    }
 
     /// <summary>A parent's event names the child. A detach must not overlook one that has our traps.</summary>
     private void Expect(TracedTask parent)
@@ -276,18 +292,4 @@ internal sealed partial class ControlThread
     }
 
     private ulong ReadMask(int id) => _platform.GetSignalMask(id, out ulong mask) == Errno.None ? mask : 0;
-
-    /// <summary>A thread that has the address space: a leader which has left its threads behind has none.</summary>
-    private static int AnyTask(ProcessHandle process)
-    {
-        foreach ((int id, TracedTask task) in process.Tasks)
-        {
-            if (!task.IsVisitor && id != process.ProcessId)
-            {
-                return id;
-            }
-        }
-
-        return process.ProcessId;
-    }
 }

@@ -13,8 +13,11 @@ internal sealed partial class ControlThread
     /// Begins to watch the run-time linker of the process, or gives the watch there is. Libraries that are loaded already are in its list, and not announced.
     /// Nobody is stopped for it, unless the program has an action of its own for SIGTRAP.
     /// </summary>
-    public LinkerWatch WatchLinker(ProcessHandle process)
+    /// <param name="process">The process.</param>
+    /// <param name="keeps">Whether it stays though nothing is enabled, and is renewed at an exec.</param>
+    public LinkerWatch WatchLinker(ProcessHandle process, bool keeps = true)
     {
+        process.KeepsLinkerWatch |= keeps;
         if (process.Linker is null)
         {
             PrepareForTraps(process);
@@ -49,8 +52,11 @@ internal sealed partial class ControlThread
     {
         if (process.Linker is not null)
         {
-            process.Linker = new LinkerWatch(process);
-            StartWatch(process.Linker);
+            process.Linker = process.KeepsLinkerWatch ? new LinkerWatch(process) : null;
+            if (process.Linker is { } watch)
+            {
+                StartWatch(watch);
+            }
         }
     }
 

@@ -69,6 +69,20 @@ internal sealed class MetaProvider(ProviderTable providers, ProbeRegistry regist
     /// <summary>The caller stands behind the provider no more. It goes once nobody does, and once nobody uses it.</summary>
     public void Remove(ProcEntry proc, string baseName) => providers.Retire(proc, baseName, byMeta: true);
 
+    /// <summary>As <see cref="Remove(ProcEntry, string)"/>, and what the caller described is gone: where nobody has enabled it, it is forgotten, though others stand behind the provider.</summary>
+    public void Remove(Provider provider, IReadOnlyList<Probe> probes)
+    {
+        using (provider.CreationLock.Enter())
+        {
+            foreach (Probe probe in probes.Where(p => p.Enabled.Length == 0))
+            {
+                registry.Forget(probe);
+            }
+        }
+
+        Remove(provider.Proc, provider.BaseName);
+    }
+
     private static bool TrySort(ulong start, uint[] offsets, out ulong[] sites)
     {
         sites = [.. offsets.Select(offset => start + offset).Order()];

@@ -59,6 +59,16 @@ internal sealed class ProbeMatcher
     /// <summary>A library was unloaded. Should it come back to the same place, it is another one.</summary>
     public void OnUnloaded(ulong start, ulong length) => _unloaded.Enqueue((start, length));
 
+    /// <summary>The modules that a description means, and all that there are, by the last look.</summary>
+    public (IReadOnlyList<Module> Meant, IReadOnlyList<Module> All) FindModules(ProbeDescription description)
+    {
+        lock (_gate)
+        {
+            ModuleMap modules = _modules ?? RefreshModules();
+            return ([.. modules.Match(new ModulePattern(description.Module))], modules.Modules);
+        }
+    }
+
     /// <summary>Whether there is code at an address at this moment.</summary>
     public bool IsCode(ulong address) =>
         ProcMaps.TryRead(_platform, _processId, out List<MemoryRegion> regions, out _) && regions.Exists(r => r.Contains(address) && r.IsExecutable);

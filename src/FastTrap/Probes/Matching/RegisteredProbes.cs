@@ -8,7 +8,33 @@ namespace FastTrap.Probes;
 internal static class RegisteredProbes
 {
     /// <summary>Adds those which a description means. Any thread.</summary>
-    public static void Match(TracerCore core, Proc proc, ProbeDescription description, MatchResult result)
+    /// <param name="core">Where they are registered.</param>
+    /// <param name="proc">The process image.</param>
+    /// <param name="description">What is meant.</param>
+    /// <param name="result">Where to.</param>
+    /// <param name="meant">Modules that the description means by another of their names.</param>
+    public static void Match(TracerCore core, Proc proc, ProbeDescription description, MatchResult result, HashSet<string> meant)
+    {
+        foreach ((Provider provider, Probe probe) in Find(core, proc, description, meant))
+        {
+            Add(proc, provider, probe, result);
+        }
+    }
+
+    /// <summary>As <see cref="Match"/>, for a list.</summary>
+    public static void List(TracerCore core, Proc proc, ProbeDescription description, List<ProbeInfo> probes, HashSet<string> meant)
+    {
+        foreach ((Provider provider, Probe probe) in Find(core, proc, description, meant))
+        {
+            probes.Add(new ProbeInfo(provider.Name, probe.Module, probe.Function, probe.Name, probe.AllSites.First())
+            {
+                SiteCount = probe.SiteCount,
+                Arguments = probe.Arguments,
+            });
+        }
+    }
+
+    private static IEnumerable<(Provider Provider, Probe Probe)> Find(TracerCore core, Proc proc, ProbeDescription description, HashSet<string> meant)
     {
         Glob providers = new(description.Provider);
         foreach (Provider provider in core.Providers.All())
@@ -23,9 +49,9 @@ internal static class RegisteredProbes
             Glob names = new(description.Name);
             foreach (Probe probe in core.Registry.ProbesOf(provider).OrderBy(p => p.Id))
             {
-                if (modules.IsMatch(probe.Module) && functions.IsMatch(probe.Function) && names.IsMatch(probe.Name))
+                if ((modules.IsMatch(probe.Module) || meant.Contains(probe.Module)) && functions.IsMatch(probe.Function) && names.IsMatch(probe.Name))
                 {
-                    Add(proc, provider, probe, result);
+                    yield return (provider, probe);
                 }
             }
         }

@@ -24,9 +24,11 @@ internal sealed class StaticProbes(string suffix, InstructionSet isa, ReadCode r
     private static readonly ConditionalWeakTable<ElfFile, UsdtNotes> s_notes = [];
 
     /// <summary>Any provider can be meant but by a pattern for process ids, such as <c>pid*</c>, which never means a static provider that begins with these letters.</summary>
-    public bool Means(ProbeDescription description) =>
-        !description.Provider.StartsWith(Provider.Pid, StringComparison.Ordinal)
-        || description.Provider.AsSpan(Provider.Pid.Length).ContainsAnyExcept(s_processIdPattern);
+    public bool Means(ProbeDescription description) => MeansOthers(description.Provider);
+
+    /// <summary>Whether a pattern can mean other providers than that of functions.</summary>
+    public static bool MeansOthers(string provider) =>
+        !provider.StartsWith(Provider.Pid, StringComparison.Ordinal) || provider.AsSpan(Provider.Pid.Length).ContainsAnyExcept(s_processIdPattern);
 
     public void Match(ModuleCode module, ProbeDescription description, MatchResult result, CancellationToken cancellationToken)
     {

@@ -13,6 +13,9 @@ internal sealed class Module
     /// <summary>The name of the module that the kernel maps.</summary>
     public const string VdsoName = "[vdso]";
 
+    /// <summary>How the kernel names a file that exists in memory only (<c>memfd_create</c>).</summary>
+    private const string MemoryFilePrefix = "/memfd:";
+
     private readonly MappedRange[] _ranges;
     private readonly MappedRange[] _executableRanges;
     private readonly PerfMap? _perfMap;
@@ -28,6 +31,12 @@ internal sealed class Module
         IsDeleted = ranges[0].Deleted;
         IsMainExecutable = isMainExecutable;
         Name = Path[(Path.LastIndexOf('/') + 1)..];
+        if (Path.StartsWith(MemoryFilePrefix, StringComparison.Ordinal) && Path.Length > MemoryFilePrefix.Length)
+        {
+            // A colon cannot be written in a description.
+            Name = Path[MemoryFilePrefix.Length..];
+        }
+
         _loaded = new(() => opener.Load(this));
     }
 
@@ -42,7 +51,7 @@ internal sealed class Module
         _loaded = new((null, 0, new ModuleFailure(ModuleProblem.NotFound, "JIT code has no file")));
     }
 
-    /// <summary>The last part of the path.</summary>
+    /// <summary>The last part of the path; of a file in memory, what its maker named it.</summary>
     public string Name { get; }
 
     /// <summary>The path as the target sees it, without the mark of deleted files.</summary>

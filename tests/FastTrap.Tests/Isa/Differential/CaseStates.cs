@@ -23,6 +23,9 @@ internal static class Arena
     /// <summary>Pointers in the state to the code that ends a case.</summary>
     public const int FallPointer = 0x1200_0000 + 192;
     public const int TargetPointer = 0x1200_0000 + 200;
+
+    /// <summary>The index of the case that runs.</summary>
+    public const ulong Current = 0x1200_0000 + 400;
 }
 
 /// <summary>Makes random states in which an instruction mostly reaches its operands, and sometimes faults.</summary>
@@ -59,18 +62,26 @@ internal sealed class CaseStates(Random random, ulong code)
         instruction.HasLockPrefix || instruction.Mnemonic is Mnemonic.Xchg or Mnemonic.Cmpxchg16b or Mnemonic.Cmpxchg8b;
 
     /// <summary>A bit may be 2^60 bytes from its operand's address: anywhere in the target's own data.</summary>
-    private static bool IsFarBit(in Instruction instruction, CaseInput input)
+    private static bool IsFarBit(in Instruction instruction, CaseInput input) =>
+        IsBitInMemory(instruction) && Address(instruction, 0, input) - (Arena.Data - 0x10000) > 0x20000;
+
+    private static bool IsBitInMemory(in Instruction instruction) =>
+        instruction.Mnemonic is Mnemonic.Bt or Mnemonic.Bts or Mnemonic.Btr or Mnemonic.Btc
+        && instruction.Op0Kind == OpKind.Memory && instruction.Op1Kind == OpKind.Register;
+
+    /// <summary>Where an operand in memory is. A bit's is that of the word which the bit is in, whole words away from what the encoding says.</summary>
+    private static ulong Address(in Instruction instruction, int operand, CaseInput input)
     {
-        if (instruction.Mnemonic is not (Mnemonic.Bt or Mnemonic.Bts or Mnemonic.Btr or Mnemonic.Btc)
-            || instruction.Op0Kind != OpKind.Memory || instruction.Op1Kind != OpKind.Register)
+        ulong address = instruction.GetVirtualAddress(operand, 0, (register, _, _) => Value(register, input));
+        if (!IsBitInMemory(instruction))
         {
-            return false;
+            return address;
         }
 
-        ulong address = instruction.GetVirtualAddress(0, 0, (register, _, _) => Value(register, input));
         long offset = (long)input.Registers[Number(instruction.Op1Register)];
-        offset = instruction.Op1Register.GetSize() switch { 2 => (short)offset, 4 => (int)offset, _ => offset };
-        return address + (ulong)(offset >> 3) - (Arena.Data - 0x10000) > 0x20000;
+        int size = instruction.Op1Register.GetSize();
+        offset = size switch { 2 => (short)offset, 4 => (int)offset, _ => offset };
+        return address + (ulong)((offset >> 3) & -size);
     }
 
     private static bool IsSplit(in Instruction instruction, CaseInput input)
@@ -79,8 +90,7 @@ internal sealed class CaseStates(Random random, ulong code)
         {
             if (instruction.GetOpKind(i) == OpKind.Memory)
             {
-                ulong address = instruction.GetVirtualAddress(i, 0, (register, _, _) => Value(register, input));
-                return (address & 63) + (ulong)Math.Max(8, instruction.MemorySize.GetSize()) > 64;
+                return (Address(instruction, i, input) & 63) + (ulong)Math.Max(8, instruction.MemorySize.GetSize()) > 64;
             }
         }
 

@@ -35,6 +35,9 @@ internal sealed class DifferentialRun(Random random, bool isFar, DifferentialRep
     private const int MaximumBlocks = 2000;
     private const int MaximumShown = 40;
 
+    /// <summary>The target's SIGPROF: a case took seconds of processor time.</summary>
+    private const ulong BrokenOff = 27;
+
     /// <summary>A target is left after so many batches, and with it the slots that were made in it.</summary>
     private const int BatchesOfATarget = 16;
 
@@ -136,12 +139,13 @@ internal sealed class DifferentialRun(Random random, bool isFar, DifferentialRep
 
         WriteBlocks(target, cases);
         target.Write(Arena.Inputs, MemoryMarshal.AsBytes(CollectionsMarshal.AsSpan(inputs)));
-        target.RunNative(inputs.Count);
+        NamingTheCase(target, cases, owners, () => target.RunNative(inputs.Count));
         int signals = Survey(target, cases, owners);
         foreach (bool after in new[] { false, true })
         {
             ProbeEnabling enabling = await target.EnableAsync([.. cases.Select(c => c.Displaced)], after);
-            (List<int> shown, long count) = target.RunProbed(inputs.Count);
+            (List<int> shown, long count) = ([], 0);
+            NamingTheCase(target, cases, owners, () => (shown, count) = target.RunProbed(inputs.Count));
             for (int i = 0; i < shown.Count && report.Shown.Count < MaximumShown; i++)
             {
                 report.Shown.Add(Describe(target, cases[owners[shown[i]]], inputs[shown[i]], shown[i], i, after));
@@ -181,7 +185,13 @@ internal sealed class DifferentialRun(Random random, bool isFar, DifferentialRep
             target.Read(Arena.Results + ((ulong)i * (ulong)target.ResultLength), head);
             Code code = cases[owners[i]].Instruction.Code;
             report.Codes.Add(code);
-            if (MemoryMarshal.Read<CaseResult>(head).Signal == 0)
+            ulong signal = MemoryMarshal.Read<CaseResult>(head).Signal;
+            if (signal == BrokenOff)
+            {
+                report.Shown.Add($"{cases[owners[i]].Text}: never ends by itself");
+            }
+
+            if (signal == 0)
             {
                 report.Executed.Add(code);
             }
@@ -192,6 +202,21 @@ internal sealed class DifferentialRun(Random random, bool isFar, DifferentialRep
         }
 
         return signals;
+    }
+
+    /// <summary>A case that keeps the target from answering is told by name.</summary>
+    private static void NamingTheCase(DifferentialTarget target, List<Case> cases, List<int> owners, Action run)
+    {
+        try
+        {
+            run();
+        }
+        catch (TimeoutException e)
+        {
+            byte[] index = new byte[8];
+            target.Read(Arena.Current, index);
+            throw new TimeoutException($"{cases[owners[(int)MemoryMarshal.Read<ulong>(index)]].Text} does not end.", e);
+        }
     }
 
     private static void WriteLanding(ulong pointer, Span<byte> at)

@@ -24,7 +24,9 @@ public sealed class TreeStormTests : LiveTest
     public async Task EightProcessesOfSixteenThreads()
     {
         int seconds = int.Parse(Environment.GetEnvironmentVariable(SecondsVariable) ?? "60", CultureInfo.InvariantCulture);
-        long end = Environment.TickCount64 + (seconds * 1000L);
+        long start = Environment.TickCount64;
+        long end = start + (seconds * 1000L);
+        List<long> memory = [];
         int round = 0;
         long hits = 0;
         long births = 0;
@@ -34,15 +36,18 @@ public sealed class TreeStormTests : LiveTest
             hits += seen.Hits;
             births += seen.Births;
             round++;
+            memory.Add(GC.GetTotalMemory(forceFullCollection: true));
+            TestContext.Progress.WriteLine($"{round} storms, {hits} hits, {births} births, {memory[^1] >> 10} KiB, {Environment.TickCount64 - start} ms");
         }
         while (Environment.TickCount64 < end);
-        TestContext.Out.WriteLine($"{round} storms, {hits} hits, {births} births: all as the targets counted.");
+        TestContext.Out.WriteLine(
+            $"{round} storms, {hits} hits, {births} births: all as the targets counted. Memory in use: {memory[0] >> 10} KiB after the first, {memory[^1] >> 10} KiB after the last.");
     }
 
     private static async Task<(long Hits, long Births)> StormAsync(int processes, int threads, int rounds, int stages, int seed)
     {
         string plugin = TargetBuilder.BuildLibrary("storm_plugin");
-        int descriptors = Directory.GetFileSystemEntries("/proc/self/fd").Length;
+        int descriptors = CountDescriptors();
         List<TargetProcess> targets = [];
         Tracer tracer = new();
         try
@@ -92,7 +97,28 @@ public sealed class TreeStormTests : LiveTest
         {
             await tracer.DisposeAsync();
             targets.ForEach(t => t.Dispose());
-            WaitUntil(() => Directory.GetFileSystemEntries("/proc/self/fd").Length <= descriptors + 4, "descriptors to be given back");
+            WaitUntil(() => CountDescriptors() <= descriptors, "descriptors to be given back");
+            WaitUntil(() => CountControlThreads() == 0, "the ends of control threads");
+        }
+    }
+
+    /// <summary>What targets cost: their memory, their files in /proc, pipes to them. The runtime opens its own files when it needs them.</summary>
+    private static int CountDescriptors() =>
+        Directory.GetFileSystemEntries("/proc/self/fd").Select(path => new FileInfo(path).LinkTarget ?? "").Count(
+            target => target.StartsWith("/proc/", StringComparison.Ordinal) || target.StartsWith("anon_inode:[pidfd]", StringComparison.Ordinal));
+
+    private static int CountControlThreads() => Directory.GetDirectories("/proc/self/task").Count(path => ReadName(path).StartsWith("FastTrap", StringComparison.Ordinal));
+
+    private static string ReadName(string path)
+    {
+        try
+        {
+            return File.ReadAllText(path + "/comm");
+        }
+        catch (IOException)
+        {
+            // It has ended.
+            return "";
         }
     }
 

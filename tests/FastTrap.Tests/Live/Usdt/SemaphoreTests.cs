@@ -159,7 +159,7 @@ public sealed class SemaphoreTests : LiveTest
         using PrivateDirectory directory = new("semaphore");
         using TargetProcess target = TargetProcess.StartTarget("usdt");
         using TargetProcess tracer = SeparateTracer.Start(directory, ["busy", $"{target.ProcessId}", end, Guarded]);
-        while (TextCheck.Compare(target.ProcessId).Count == 0 && tracer.Exit is null)
+        while (!TextCheck.HasProbes(target.ProcessId) && tracer.Exit is null)
         {
             // Until its probe stands.
             tracer.TryWaitForExit(TimeSpan.FromMilliseconds(10));
