@@ -8,7 +8,7 @@ namespace FastTrap.Tests;
 /// <remarks>
 /// Called as <c>publish PROVIDER [PATH]</c>. Probes: <c>tick(long, int)</c>, <c>request-start(string, byte, ushort)</c>, <c>bare()</c>,
 /// <c>sample(double, float, sbyte)</c>, <c>six(ulong, uint, short, char, bool, nint)</c>.
-/// Commands: <c>fire N</c>, <c>text TEXT</c>, <c>long LENGTH</c>, <c>mixed</c>, <c>arm</c> (all with zeros), <c>threads N EACH</c>, <c>behind</c> (another thread fires), <c>enabled</c>, <c>second NAME</c>, <c>path</c>, <c>dispose</c>, <c>collect</c>, <c>end</c>.
+/// Commands: <c>fire N</c>, <c>pairs N</c> (tick and request-start), <c>text TEXT</c>, <c>long LENGTH</c>, <c>mixed</c>, <c>arm</c> (all with zeros), <c>threads N EACH</c>, <c>behind</c> (another thread fires), <c>enabled</c>, <c>second NAME</c>, <c>path</c>, <c>dispose</c>, <c>collect</c>, <c>end</c>.
 /// </remarks>
 internal static class PublisherProgram
 {
@@ -37,6 +37,15 @@ internal static class PublisherProgram
                     }
 
                     Console.WriteLine($"count tick {fired}");
+                    break;
+                case ["pairs", var count]:
+                    for (int n = 1; n <= Number(count); n++)
+                    {
+                        tick.Fire(n, -n);
+                        request.Fire("pair", 1, 2);
+                    }
+
+                    Console.WriteLine("done");
                     break;
                 case ["text", ..]:
                     request.Fire(line["text ".Length..], 200, 65_000);

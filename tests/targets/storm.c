@@ -1,9 +1,10 @@
 /* storm THREADS ROUNDS STAGES SEED PLUGIN: everything at once, bounded. Each of THREADS threads makes ROUNDS rounds of something chosen by SEED: calls of hot(int), forks
- * whose children call it and exit, kill themselves or execute this program as a leaf, vforks, spawns, dlopen and dlclose of PLUGIN with a call of its plugin_hot(int), signals whose
+ * whose children call it and exit, stop and are continued, kill themselves or execute this program as a leaf, vforks, spawns, dlopen and dlclose of PLUGIN with a call of its plugin_hot(int), signals whose
  * handler calls hot, short threads, sleeps. After a stage the program executes itself for the next. Counts are in memory shared by all of its processes: at the end it prints
  * "count hot N", "count plugin N" (calls), "count births N" (processes of their own), "count visits N" (vfork children that only exit), "count execs N" (executions, its own stages and the leaves) and exits with 3. */
 #include "target.h"
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <spawn.h>
@@ -88,6 +89,46 @@ static void fork_and_die(int signal)
     }
 
     if (pid > 0) expect(pid, 0, signal, "fork and kill");
+}
+
+static int change(pid_t pid, int options)
+{
+    int status;
+    pid_t waited;
+    while ((waited = waitpid(pid, &status, options)) < 0 && errno == EINTR) { }
+    return waited == pid ? status : -1;
+}
+
+/* Job control: the parent sees the stop and the continuation, each once. The child goes on when told, so that its end does not hide that it was continued. */
+static void fork_and_stop(int code)
+{
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC)) {
+        target_fail("pipe2: %s", strerror(errno));
+        return;
+    }
+
+    pid_t pid = born(fork(), "fork");
+    if (pid == 0) {
+        char byte;
+        call_hot(1);
+        raise(SIGSTOP);
+        call_hot(2);
+        _exit(read(ends[0], &byte, 1) == 1 ? code : 91);
+    }
+
+    if (pid > 0) {
+        int status = change(pid, WUNTRACED);
+        if (!WIFSTOPPED(status) || WSTOPSIG(status) != SIGSTOP) target_fail("stop: status of %d is %x", (int)pid, status);
+        kill(pid, SIGCONT);
+        status = change(pid, WUNTRACED | WCONTINUED);
+        if (!WIFCONTINUED(status)) target_fail("continue: status of %d is %x", (int)pid, status);
+        if (write(ends[1], "x", 1) != 1) target_fail("write: %s", strerror(errno));
+        expect(pid, code, 0, "fork and stop");
+    }
+
+    close(ends[0]);
+    close(ends[1]);
 }
 
 static void fork_twice(int code)
@@ -199,6 +240,7 @@ static void one_round(uint64_t choice)
     case 13: kill(getpid(), SIGUSR2); break;
     case 14: case 15: short_thread(); break;
     case 16: { struct timespec time = { 0, 200000 }; nanosleep(&time, NULL); break; }
+    case 17: fork_and_stop(code); break;
     default: call_hot(20); break;
     }
 }

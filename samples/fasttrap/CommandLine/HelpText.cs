@@ -25,6 +25,8 @@ internal static class HelpText
         Processes
           -p, --pid PID           attach to a running process; may be repeated
           -c, --command 'TEXT'    start a command; it owns standard output, results go to standard error or to -o
+          -f, --follow            trace, count: follow its children, what they execute, and libraries loaded later;
+                                  of a running process (-p) all descendants, too
           list FILE DESCRIPTION   list needs no process: fasttrap list /bin/ls ':main:entry'
 
         Options
@@ -40,6 +42,8 @@ internal static class HelpText
 
         Ctrl-C (or SIGTERM) removes the probes, prints what was gathered and lets the program go on.
         With -c, Ctrl-C also waits for the command; a second one leaves it running.
+        With --follow nothing need match yet: probes are enabled wherever they appear, until the process itself ends.
+        Of several -p, those that do not exist are left out. A hit that several descriptions match is shown once.
         Latencies include the cost of the probes that are hit meanwhile.
         Exit code: that of the command with -c; else 0, 1 after a failure, 2 if the command line is wrong.
         """;

@@ -51,8 +51,11 @@ internal static class OptionParser
                 case "--depth":
                     options = options with { StackDepth = Integer(name, Value(), 1, 512) };
                     break;
-                case "--json" or "--folded" or "--all" or "-v" or "--verbose" when attached is not null:
+                case "--json" or "--folded" or "--all" or "-f" or "--follow" or "-v" or "--verbose" when attached is not null:
                     throw new UsageException($"{name} takes no value.");
+                case "-f" or "--follow":
+                    options = options with { Follow = true };
+                    break;
                 case "--json":
                     options = options with { Json = true };
                     break;
@@ -115,6 +118,11 @@ internal static class OptionParser
         if (options.Folded && verb != "stack")
         {
             throw new UsageException("--folded belongs to stack.");
+        }
+
+        if (options.Follow && verb is not ("trace" or "count"))
+        {
+            throw new UsageException("--follow belongs to trace and count.");
         }
 
         // Listing every instruction of everything is never meant.

@@ -15,6 +15,9 @@ internal sealed record ToolOptions
 
     public IReadOnlyList<ProbeDescription> Descriptions { get; init; } = [];
 
+    /// <summary>Whether <c>trace</c> and <c>count</c> follow children and what the programs execute.</summary>
+    public bool Follow { get; init; }
+
     public bool Json { get; init; }
 
     public bool Folded { get; init; }

@@ -4,9 +4,8 @@ namespace FastTrap.Tool.Running;
 internal static class FailureReport
 {
     /// <summary>A line for each reason with the number of probes, or for each probe.</summary>
-    public static void Write(IEnumerable<ProbeEnabling> enablings, bool verbose)
+    public static void Write(IReadOnlyList<ProbeFailure> failures, bool verbose)
     {
-        List<ProbeFailure> failures = [.. enablings.SelectMany(enabling => enabling.Failures)];
         if (failures.Count == 0)
         {
             return;

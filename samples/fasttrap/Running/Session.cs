@@ -10,6 +10,7 @@ internal sealed class Session : IAsyncDisposable
     private readonly Tracer _tracer = new();
     private readonly List<TracedProcess> _processes = [];
     private readonly List<ProbeEnabling> _enablings = [];
+    private readonly List<StandingEnabling> _standing = [];
 
     private Session(ToolOptions options, StopRequest stop)
     {
@@ -23,6 +24,12 @@ internal sealed class Session : IAsyncDisposable
 
     public IReadOnlyList<ProbeEnabling> Enablings => _enablings;
 
+    /// <summary>With <c>--follow</c>: what stands for all processes, instead of the enablings of each.</summary>
+    public IReadOnlyList<StandingEnabling> Standing => _standing;
+
+    /// <summary>Hits that were dropped because a buffer was full.</summary>
+    public long LostHits => _enablings.Sum(enabling => enabling.LostHits) + _standing.Sum(standing => standing.LostHits);
+
     /// <summary>Attaches to the processes, or starts the command.</summary>
     public static async Task<Session> OpenAsync(ToolOptions options, StopRequest stop)
     {
@@ -31,13 +38,12 @@ internal sealed class Session : IAsyncDisposable
         {
             foreach (int processId in options.ProcessIds)
             {
-                session._processes.Add(
-                    await Progress.WatchAsync($"attaching to {processId}", session._tracer.AttachAsync(processId, cancellationToken: stop.Token)).ConfigureAwait(false));
+                await session.AttachAsync(processId).ConfigureAwait(false);
             }
 
             if (options.Command.Count > 0)
             {
-                CreateOptions create = new() { KillOnDispose = false };
+                CreateOptions create = new() { KillOnDispose = false, FollowChildren = options.Follow, StopAt = options.Follow ? CreateStop.Exec : CreateStop.Entry };
                 session._processes.Add(await Progress.WatchAsync(
                     $"starting {options.Command[0]}",
                     session._tracer.CreateAsync(options.Command[0], [.. options.Command.Skip(1)], create, stop.Token)).ConfigureAwait(false));
@@ -58,6 +64,17 @@ internal sealed class Session : IAsyncDisposable
     /// <exception cref="FastTrapException">No process has a probe that matches.</exception>
     public async Task EnableAsync(Func<TracedProcess, IReadOnlyList<ProbeRequest>> requestsOf)
     {
+        if (_options.Follow)
+        {
+            foreach (ProbeRequest request in requestsOf(_processes[0]))
+            {
+                _standing.Add(await Progress.WatchAsync("enabling probes", _tracer.EnableAsync(request.Description, request.Options, cancellationToken: Stop.Token)).ConfigureAwait(false));
+            }
+
+            await ResumeAsync().ConfigureAwait(false);
+            return;
+        }
+
         FastTrapException? noMatch = null;
         foreach (TracedProcess process in _processes)
         {
@@ -79,7 +96,7 @@ internal sealed class Session : IAsyncDisposable
             throw noMatch;
         }
 
-        FailureReport.Write(_enablings, _options.Verbose);
+        FailureReport.Write([.. _enablings.SelectMany(enabling => enabling.Failures)], _options.Verbose);
         await ResumeAsync().ConfigureAwait(false);
     }
 
@@ -128,7 +145,19 @@ internal sealed class Session : IAsyncDisposable
     /// <summary>Removes all probes; afterwards no handler runs, and counts are final. The processes stay attached.</summary>
     public async Task DisableAsync()
     {
-        foreach (TracedProcess process in _processes.Where(process => process.Executions > 0))
+        foreach (StandingEnabling standing in _standing)
+        {
+            await standing.DisposeAsync().ConfigureAwait(false);
+            await ComplainAsync(standing.Description, standing.HandlerErrors, standing.LastHandlerException).ConfigureAwait(false);
+        }
+
+        foreach (FastTrapException failure in _standing.SelectMany(standing => standing.ProcessFailures).DistinctBy(failure => failure.Message).Take(10))
+        {
+            await Console.Error.WriteLineAsync($"fasttrap: {failure.Message}").ConfigureAwait(false);
+        }
+
+        FailureReport.Write([.. _standing.SelectMany(standing => standing.Failures)], _options.Verbose);
+        foreach (TracedProcess process in _processes.Where(process => process.Executions > 0 && !_options.Follow))
         {
             await Console.Error.WriteLineAsync(
                 $"fasttrap: process {process.ProcessId} executed another program, and the probes ended there. If {process.ExecutablePath} is a wrapper, name the program itself, or attach to it with -p.").ConfigureAwait(false);
@@ -137,11 +166,7 @@ internal sealed class Session : IAsyncDisposable
         foreach (ProbeEnabling enabling in _enablings)
         {
             await enabling.DisposeAsync().ConfigureAwait(false);
-            if (enabling.HandlerErrors > 0)
-            {
-                await Console.Error.WriteLineAsync(
-                    $"fasttrap: {enabling.HandlerErrors} hits of {enabling.Description} could not be handled: {enabling.LastHandlerException?.Message}").ConfigureAwait(false);
-            }
+            await ComplainAsync(enabling.Description, enabling.HandlerErrors, enabling.LastHandlerException).ConfigureAwait(false);
         }
     }
 
@@ -166,6 +191,30 @@ internal sealed class Session : IAsyncDisposable
 
         await DisposeAsync().ConfigureAwait(false);
         return code;
+    }
+
+    /// <summary>Attaches to one of the processes. Of several, one that does not exist is left out, unless it is the last hope.</summary>
+    private async Task AttachAsync(int processId)
+    {
+        AttachOptions attach = new() { FollowChildren = _options.Follow, IncludeDescendants = _options.Follow };
+        try
+        {
+            _processes.Add(await Progress.WatchAsync($"attaching to {processId}", _tracer.AttachAsync(processId, attach, Stop.Token)).ConfigureAwait(false));
+        }
+        catch (FastTrapException exception) when (
+            exception.Error is FastTrapError.NoSuchProcess or FastTrapError.Zombie or FastTrapError.ProcessEnded
+            && (_processes.Count > 0 || processId != _options.ProcessIds[^1]))
+        {
+            await Console.Error.WriteLineAsync($"fasttrap: left out: {exception.Message}").ConfigureAwait(false);
+        }
+    }
+
+    private static async Task ComplainAsync(ProbeDescription description, long errors, Exception? last)
+    {
+        if (errors > 0)
+        {
+            await Console.Error.WriteLineAsync($"fasttrap: {errors} hits of {description} could not be handled: {last?.Message}").ConfigureAwait(false);
+        }
     }
 
     public async ValueTask DisposeAsync()

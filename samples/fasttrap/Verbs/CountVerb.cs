@@ -48,18 +48,21 @@ internal sealed class CountVerb(ToolOptions options, ResultWriter results) : Ver
 
         if (rows.Count == 0)
         {
-            int probes = session.Enablings.Sum(enabling => enabling.Probes.Count);
-            Console.Error.WriteLine(probes == 1 ? "fasttrap: the probe was not hit." : $"fasttrap: none of the {probes} probes was hit.");
+            int probes = Probes(session);
+            Console.Error.WriteLine(probes == 1 ? "fasttrap: the probe was not hit."
+                : session.Standing.Count > 0 ? "fasttrap: no probe was hit." : $"fasttrap: none of the {probes} probes was hit.");
         }
     }
 
     private static IEnumerable<string> Table(IEnumerable<(string Probe, long Count)> rows) => rows.Select(row => $"{row.Count,12}  {row.Probe}");
 
+    private static int Probes(Session session) => session.Enablings.Concat(session.Standing.SelectMany(standing => standing.Members)).Sum(enabling => enabling.Probes.Count);
+
     private void Redraw(Session session)
     {
         List<(string Probe, long Count)> rows = Rows(session);
         int room = LiveScreen.Height - 2;
-        string summary = $"{rows.Sum(row => row.Count),12}  hits of {session.Enablings.Sum(enabling => enabling.Probes.Count)} probes; Ctrl-C ends";
+        string summary = $"{rows.Sum(row => row.Count),12}  hits of {Probes(session)} probes; Ctrl-C ends";
         _screen.Draw([.. Table(rows.Take(room)), summary]);
     }
 
@@ -77,6 +80,15 @@ internal sealed class CountVerb(ToolOptions options, ResultWriter results) : Ver
                     string name = probe.ToString();
                     counts[name] = Math.Max(count, counts.GetValueOrDefault(name));
                 }
+            }
+        }
+
+        foreach ((string name, long count) in session.Standing.SelectMany(standing => standing.GetHitCounts()))
+        {
+            // Over all processes; without their ids.
+            if (count > 0 || Options.All)
+            {
+                counts[name] = Math.Max(count, counts.GetValueOrDefault(name));
             }
         }
 

@@ -6,6 +6,7 @@ namespace FastTrap.Tool.Verbs;
 internal struct TraceRecord
 {
     public Probe Probe;
+    public int ProcessId;
     public int ThreadId;
     public long TimeNs;
     public ulong ProgramCounter;

@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Runtime.CompilerServices;
 using System.Text;
 using System.Text.Json;
 using System.Threading.Channels;
@@ -20,6 +21,9 @@ internal sealed class TraceVerb(ToolOptions options, ResultWriter results) : Ver
     private readonly Channel<TraceRecord> _queue = Channel.CreateBounded<TraceRecord>(
         new BoundedChannelOptions(Capacity) { SingleReader = true, AllowSynchronousContinuations = false });
 
+    /// <summary>Which of the descriptions shows the hits of a probe: the first by which it was hit. Several control threads ask.</summary>
+    private readonly ConditionalWeakTable<Probe, ProbeDescription> _shownBy = [];
+
     private readonly StringBuilder _line = new();
     private long _lost;
     private long _startNs = -1;
@@ -34,15 +38,26 @@ internal sealed class TraceVerb(ToolOptions options, ResultWriter results) : Ver
 
     protected override IReadOnlyList<ProbeRequest> Requests(TracedProcess process)
     {
-        ProbeOptions options = new() { OnHit = OnHit };
-        return [.. Options.Descriptions.Select(description => new ProbeRequest(description, options))];
+        return
+        [
+            .. Options.Descriptions.Select(description => new ProbeRequest(description, new ProbeOptions
+            {
+                OnHit = (in ProbeContext context) =>
+                {
+                    if (ReferenceEquals(_shownBy.GetValue(context.Probe, _ => description), description))
+                    {
+                        Take(context);
+                    }
+                },
+            })),
+        ];
     }
 
     protected override void Finish(Session session)
     {
         _queue.Writer.Complete();
         _printing.GetAwaiter().GetResult();
-        long lost = Interlocked.Read(ref _lost) + session.Enablings.Sum(enabling => enabling.LostHits);
+        long lost = Interlocked.Read(ref _lost) + session.LostHits;
         if (lost > 0)
         {
             Console.Error.WriteLine($"fasttrap: {lost} hits were lost: they came faster than they could be written. Probe less, write to a file with -o, or use count.");
@@ -50,11 +65,12 @@ internal sealed class TraceVerb(ToolOptions options, ResultWriter results) : Ver
     }
 
     /// <summary>On the control thread, while the target's thread is stopped.</summary>
-    private void OnHit(in ProbeContext context)
+    private void Take(in ProbeContext context)
     {
         TraceRecord record = new()
         {
             Probe = context.Probe,
+            ProcessId = context.ProcessId,
             ThreadId = context.ThreadId,
             TimeNs = context.TimestampNs,
             ProgramCounter = context.ProgramCounter,
@@ -63,7 +79,7 @@ internal sealed class TraceVerb(ToolOptions options, ResultWriter results) : Ver
         {
             record.ReturnValue = context.ReturnValue;
         }
-        else if (context.Probe.Kind == ProbeKind.Static)
+        else if (IsDescribed(context.Probe))
         {
             TakeArguments(context, ref record);
         }
@@ -80,6 +96,9 @@ internal sealed class TraceVerb(ToolOptions options, ResultWriter results) : Ver
             Interlocked.Increment(ref _lost);
         }
     }
+
+    /// <summary>Whether the program's author says what the arguments are: USDT and DOF.</summary>
+    private static bool IsDescribed(Probe probe) => probe.Kind == ProbeKind.Static || probe.Arguments.Count != 0;
 
     /// <summary>All arguments that a static probe declares, as far as they are wanted; texts are read while they stand.</summary>
     private void TakeArguments(in ProbeContext context, ref TraceRecord record)
@@ -124,6 +143,7 @@ internal sealed class TraceVerb(ToolOptions options, ResultWriter results) : Ver
             Results.Json(record, static (json, record) =>
             {
                 json.WriteString("probe", record.Probe.ToString());
+                json.WriteNumber("pid", record.ProcessId);
                 json.WriteNumber("tid", record.ThreadId);
                 json.WriteNumber("timeNs", record.TimeNs);
                 switch (record.Probe.Kind)
@@ -140,7 +160,7 @@ internal sealed class TraceVerb(ToolOptions options, ResultWriter results) : Ver
 
                         json.WriteEndArray();
                         break;
-                    case ProbeKind.Static:
+                    case var _ when IsDescribed(record.Probe):
                         WriteArguments(json, record);
                         break;
                     default:
@@ -157,7 +177,13 @@ internal sealed class TraceVerb(ToolOptions options, ResultWriter results) : Ver
         }
 
         _line.Clear();
-        _line.Append(CultureInfo.InvariantCulture, $"{(record.TimeNs - _startNs) / 1e9,12:0.000000}  {record.ThreadId,7}  {record.Probe}");
+        _line.Append(CultureInfo.InvariantCulture, $"{(record.TimeNs - _startNs) / 1e9,12:0.000000}  ");
+        if (Options.Follow)
+        {
+            _line.Append(CultureInfo.InvariantCulture, $"{record.ProcessId,7}  ");
+        }
+
+        _line.Append(CultureInfo.InvariantCulture, $"{record.ThreadId,7}  {record.Probe}");
         switch (record.Probe.Kind)
         {
             case ProbeKind.Return:
@@ -172,7 +198,7 @@ internal sealed class TraceVerb(ToolOptions options, ResultWriter results) : Ver
 
                 _line.Append(')');
                 break;
-            case ProbeKind.Static:
+            case var _ when IsDescribed(record.Probe):
                 _line.Append('(');
                 for (int i = 0; i < record.ArgumentCount; i++)
                 {

@@ -231,15 +231,14 @@ internal sealed partial class Proc : ITrapHandler
     }
 
     /// <summary>
-    /// The program was replaced, or ended, and the kernel has not reported it yet. Of memory that is no more nothing is read; where nothing is mapped, reading is an error.
+    /// The program was replaced, or ended, and the kernel has not reported it yet. Of memory that is no more nothing is read; where nothing is mapped, reading is an error. Asked twice,
+    /// for text is left as it is after a yes.
     /// </summary>
     private bool HasLostMemory
     {
         get
         {
             Span<byte> any = stackalloc byte[1];
-
-            // Twice: a read may come short once.
             return Process.Platform.ReadCode(_memory, 0, any) == 0 && Process.Platform.ReadCode(_memory, 0, any) == 0;
         }
     }

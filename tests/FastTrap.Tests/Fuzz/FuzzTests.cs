@@ -1,6 +1,9 @@
 using System.Globalization;
+using System.Runtime.InteropServices;
+using System.Text;
 using FastTrap.Symbols;
 using FastTrap.Tests.Symbols;
+using FastTrap.Tests.Usdt;
 using FastTrap.Tests.Usdt.Dof;
 using FastTrap.Usdt;
 
@@ -15,12 +18,17 @@ public sealed class FuzzTests
 {
     private const int ShortRun = 15_000;
 
+    private static readonly Lazy<ElfFile> s_symbols = new(() => ElfFile.Open(new DiskFile(Images()[0]), "symbols"));
+
     /// <summary>Every reader, one line each.</summary>
     private static readonly FuzzTarget[] s_targets =
     [
         new("DOF", Dofs, ReadDof, typeof(DofFormatException)),
         new("notes for the build id", Notes, input => ElfNotes.TryFindBuildId(input, out _)),
         new("ELF files", Images, ReadElf, typeof(ElfFormatException)) { Allowance = (256 << 10, 64) },
+        new("notes of static probes", StaticImages, ReadStatic, typeof(ElfFormatException)) { Allowance = (256 << 10, 256) },
+        new("arguments on x86-64", () => Texts(UsdtTexts.X64), input => ReadArguments(input, ElfMachine.X64)) { Allowance = (512 << 10, 4096) },
+        new("arguments on arm64", () => Texts(UsdtTexts.Arm64), input => ReadArguments(input, ElfMachine.Arm64)) { Allowance = (512 << 10, 4096) },
     ];
 
     [TestCaseSource(nameof(s_targets))]
@@ -102,6 +110,55 @@ public sealed class FuzzTests
         ImageWriter.Make(ElfMachine.X64, "fuzz", [new("tick", "-8@%rdi -4@%esi"), new("bare", "")], out _),
         ImageWriter.Make(ElfMachine.Arm64, "fuzz", [new("tick", "-8@x0 -4@x1")], out _),
     ];
+
+    /// <summary>Files with many notes: the damage hits those more often than the rest.</summary>
+    private static byte[][] StaticImages() =>
+    [
+        ImageWriter.Make(ElfMachine.X64, "fuzz", [.. UsdtTexts.X64.Select((text, i) => new ImageProbe($"probe{i}", text))], out _),
+        ImageWriter.Make(ElfMachine.Arm64, "fuzz", [.. UsdtTexts.Arm64.Select((text, i) => new ImageProbe($"probe{i}", text))], out _),
+    ];
+
+    private static bool ReadStatic(ReadOnlySpan<byte> input)
+    {
+        using ElfFile elf = ElfFile.Open(new DiskFile(input.ToArray()), "damaged");
+        UsdtNotes notes = UsdtNotes.Read(elf);
+        foreach (UsdtNote note in notes.All)
+        {
+            if (note.Name.Length == 0 || note.Provider.Length == 0 || !elf.TryGetExecutableSegment(note.Address, out _))
+            {
+                throw new InvalidOperationException("a note that cannot be used was accepted");
+            }
+        }
+
+        return notes.All.Count > 0 && notes.Problems.Count == 0;
+    }
+
+    private static byte[][] Texts(IReadOnlyList<string> texts) => [.. texts.Select(Encoding.ASCII.GetBytes)];
+
+    /// <summary>Parsed, and evaluated against registers and memory that hold something everywhere.</summary>
+    private static bool ReadArguments(ReadOnlySpan<byte> input, ElfMachine machine)
+    {
+        RegisterValues thread = new(machine == ElfMachine.X64 ? Architecture.X64 : Architecture.Arm64);
+        UsdtArgument[] arguments = UsdtArgumentParser.Parse(Encoding.UTF8.GetString(input), machine, new UsdtSymbols(s_symbols.Value, 0x7f00_0000_0000));
+        Span<byte> bytes = stackalloc byte[32];
+        bool isReadable = arguments.Length > 0;
+        foreach (UsdtArgument argument in arguments)
+        {
+            isReadable &= argument.Kind != ArgumentKind.Unreadable;
+            if (argument.Location.Length == 0)
+            {
+                throw new InvalidOperationException("an argument without a place or a reason");
+            }
+
+            if (argument.Kind != ArgumentKind.Unreadable)
+            {
+                argument.TryGetValue(thread.Registers, thread, thread, out _);
+                argument.TryRead(thread.Registers, thread, thread, bytes[..argument.Size]);
+            }
+        }
+
+        return isReadable;
+    }
 
     private static byte[][] Notes() => [.. Images().SelectMany(image =>
     {

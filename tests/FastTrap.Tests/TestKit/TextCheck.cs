@@ -13,9 +13,6 @@ internal static class TextCheck
 {
     private const int MaximumDifferences = 1000;
 
-    /// <summary>Whether probes stand in a process: its text differs elsewhere than in the run-time linker, which is watched before anything is enabled.</summary>
-    public static bool HasProbes(int processId) => Compare(processId).Any(d => !Path.GetFileName(d.Path).StartsWith("ld-", StringComparison.Ordinal));
-
     /// <summary>The differences, at most a thousand.</summary>
     /// <exception cref="InvalidOperationException">There was nothing to compare: the process has ended.</exception>
     public static IReadOnlyList<TextDifference> Compare(int processId)
@@ -39,6 +36,15 @@ internal static class TextCheck
         }
 
         return compared > 0 ? differences : throw new InvalidOperationException($"Process {processId} has no text that could be compared.");
+    }
+
+    /// <summary>Waits until a trap stands in a target's own text: the library's trap in the run-time linker, which comes before, does not count.</summary>
+    public static void WaitForProbes(TargetProcess target, TargetProcess tracer)
+    {
+        while (!Compare(target.ProcessId).Any(difference => difference.Path == target.Path) && tracer.Exit is null)
+        {
+            tracer.TryWaitForExit(TimeSpan.FromMilliseconds(10));
+        }
     }
 
     /// <summary>Fails the test with the differences, if there are some.</summary>

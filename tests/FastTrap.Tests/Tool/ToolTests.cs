@@ -34,11 +34,7 @@ public sealed class ToolTests
     {
         using TargetProcess target = TargetProcess.StartTarget("threads", arguments: ["2"]);
         using TargetProcess tool = TargetProcess.Start(Tool, ["trace", "--json", "-p", $"{target.ProcessId}", "a.out:hot:entry", "a.out:hot:return"]);
-        while (!TextCheck.HasProbes(target.ProcessId) && tool.Exit is null)
-        {
-            // Until its probes stand.
-            tool.TryWaitForExit(TimeSpan.FromMilliseconds(10));
-        }
+        TextCheck.WaitForProbes(target, tool);
 
         Assert.That(target.SendAndReadCount("go 5", "hot"), Is.EqualTo(10));
         for (int i = 0; i < 20; i++)
@@ -64,11 +60,7 @@ public sealed class ToolTests
         using TargetProcess target = TargetProcess.StartTarget("usdt");
         using TargetProcess tool = TargetProcess.Start(
             Tool, ["trace", "-p", $"{target.ProcessId}", "fasttrap_test*:::strings", "fasttrap_test*:::floats", "fasttrap_test*:::unreadable"]);
-        while (!TextCheck.HasProbes(target.ProcessId) && tool.Exit is null)
-        {
-            // Until its probes stand.
-            tool.TryWaitForExit(TimeSpan.FromMilliseconds(10));
-        }
+        TextCheck.WaitForProbes(target, tool);
 
         target.SendLine("args 2");
         target.ReadLineStarting("checksum");
@@ -102,6 +94,58 @@ public sealed class ToolTests
         Assert.That(
             result.Output.Split('\n', StringSplitOptions.RemoveEmptyEntries).Select(line => line.Split("  ")[^1]),
             Is.EqualTo(new[] { "before", "pid:calls:recurse:entry", "pid:calls:main:entry", "after" }), result.Error);
+    }
+
+    [Test]
+    public void FollowSeesChildrenAndWhatTheyExecute()
+    {
+        using PrivateDirectory directory = new("tool");
+        const string Command3 = "/bin/sh -c '/bin/echo a; /bin/echo b; exit 3'";
+        CommandResult trace = Command.Run(
+            Tool, ["trace", "-f", "--json", "-o", directory["trace"], "-c", Command3, "libc.so.6:_exit:entry", "libc.so.6:_exi?:entry"], s_timeout);
+        Assert.That((trace.ExitCode, trace.Output), Is.EqualTo((3, "a\nb\n")), trace.Error);
+        JsonElement[] hits = [.. File.ReadAllLines(directory["trace"]).Select(line => JsonDocument.Parse(line).RootElement)];
+        Assert.That(hits.Select(hit => hit.GetProperty("pid").GetInt32()).Distinct().Count(), Is.EqualTo(3));
+        Assert.That(hits, Has.Length.EqualTo(3), "each hit once, though both descriptions match");
+        Assert.That(trace.Error, Does.Not.Contain("executed another program"));
+        CommandResult count = Command.Run(Tool, ["count", "-f", "-o", directory["count"], "-c", Command3, "libc.so.6:_exit:entry"], s_timeout);
+        Assert.That((count.ExitCode, File.ReadAllText(directory["count"])), Is.EqualTo((3, "           3  pid:libc.so.6:_exit:entry\n")), count.Error);
+        Assert.That(Command.Run(Tool, ["list", "-f", "-p", "1"], s_timeout).ExitCode, Is.EqualTo(2));
+    }
+
+    [Test]
+    public void FollowIncludesTheDescendantsOfARunningProcess()
+    {
+        using PrivateDirectory directory = new("tool");
+        using TargetProcess target = TargetProcess.StartTarget("usdt");
+        target.SendLine("inner");
+        using TargetProcess tool = TargetProcess.Start(Tool, ["count", "-f", "-o", directory["count"], "-p", $"{target.ProcessId}", "fasttrap_test*:::guarded"]);
+        TextCheck.WaitForProbes(target, tool);
+        while (target.SendAndReadCount("semaphores", "semaphore") == 0 && tool.Exit is null)
+        {
+            // The child takes the commands; it is probed after its parent.
+            tool.TryWaitForExit(TimeSpan.FromMilliseconds(10));
+        }
+
+        Assert.That(target.SendAndReadCount("semaphores", "semaphore"), Is.EqualTo(1));
+        Assert.That(target.SendAndReadCount("guarded 10", "guarded"), Is.EqualTo(10));
+        tool.Signal(Posix.SIGTERM);
+        Assert.That(tool.WaitForExit(), Is.EqualTo(new TargetExit(0, 0)), () => tool.Errors);
+        Assert.That(File.ReadAllText(directory["count"]), Is.EqualTo("          10  fasttrap_test:usdt:guarded:guarded\n"));
+        Assert.That(target.SendAndReadCount("semaphores", "semaphore"), Is.Zero);
+        target.SendLine("quit");
+        Assert.That(target.ReadCount("inner"), Is.Zero);
+        TextCheck.AssertClean(target.ProcessId);
+    }
+
+    [Test]
+    public void OfSeveralProcessesOneThatDoesNotExistIsLeftOut()
+    {
+        using TargetProcess target = TargetProcess.StartTarget("threads", arguments: ["2"]);
+        CommandResult result = Command.Run(Tool, ["count", "--all", "-d", "0.1", "-p", "2147483647", "-p", $"{target.ProcessId}", "a.out:hot:entry"], s_timeout);
+        Assert.That(result.ExitCode, Is.Zero, result.Error);
+        Assert.That(result.Error, Does.Contain("left out").And.Contain("2147483647"));
+        Assert.That(result.Output, Does.Contain($"pid{target.ProcessId}:threads:hot:entry"));
     }
 
     [TestCase("latency")]

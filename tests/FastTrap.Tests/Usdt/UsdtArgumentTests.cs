@@ -42,6 +42,18 @@ public sealed class UsdtArgumentTests
         yield return Case("-4@%bh", "int32 signed", "bh", (ulong)(sbyte)(byte)(rbx >> 8));
         yield return Case("1@%bpl", "int8 unsigned", "rbp", (byte)rbp);
         yield return Case("1@%r8l", "int8 unsigned", "r8", (byte)r8);
+        yield return Case("-1@%r15b", "int8 signed", "r15", (ulong)(sbyte)Word(X64Register.R15));
+        yield return Case("1@%dil", "int8 unsigned", "rdi", (byte)Word(X64Register.Rdi));
+        yield return Case("2@%r15w", "int16 unsigned", "r15", (ushort)Word(X64Register.R15));
+        yield return Case("4@%r14d", "int32 unsigned", "r14", (uint)Word(X64Register.R14));
+        yield return Case("-1@-65(%rbp)", "int8 signed", "[rbp-0x41]", (ulong)(sbyte)At(rbp - 65));
+        yield return Case("1@14(%r12)", "int8 unsigned", "[r12+0xe]", (byte)At(Word(X64Register.R12) + 14));
+        yield return Case("-2@-66(%rbp)", "int16 signed", "[rbp-0x42]", (ulong)(short)At(rbp - 66));
+        yield return Case("-8@-224(%rbp)", "int64 signed", "[rbp-0xe0]", At(rbp - 224));
+        yield return Case("4@128(%rsp)", "int32 unsigned", "[rsp+0x80]", (uint)At(Word(X64Register.Rsp) + 128));
+        yield return Case("8@(%rsp)", "int64 unsigned", "[rsp]", At(Word(X64Register.Rsp)));
+        yield return Case("-8@$0", "int64 signed", "0", 0);
+        yield return Case("1@$0", "int8 unsigned", "0", 0);
         yield return Case("%rcx", "int64 unsigned", "rcx", rcx);
         yield return Case("8@%RAX", "int64 unsigned", "rax", rax);
         yield return Case("8@%rip", "int64 unsigned", "rip", Word(X64Register.Rip));

@@ -159,11 +159,7 @@ public sealed class SemaphoreTests : LiveTest
         using PrivateDirectory directory = new("semaphore");
         using TargetProcess target = TargetProcess.StartTarget("usdt");
         using TargetProcess tracer = SeparateTracer.Start(directory, ["busy", $"{target.ProcessId}", end, Guarded]);
-        while (!TextCheck.HasProbes(target.ProcessId) && tracer.Exit is null)
-        {
-            // Until its probe stands.
-            tracer.TryWaitForExit(TimeSpan.FromMilliseconds(10));
-        }
+        TextCheck.WaitForProbes(target, tracer);
 
         Assert.That(Count(target), Is.EqualTo(1));
         // The tracer may end in the middle of it.

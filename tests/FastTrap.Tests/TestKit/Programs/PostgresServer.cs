@@ -20,6 +20,18 @@ internal sealed class PostgresServer : IDisposable
     /// <summary>The first server process, the parent of the backends.</summary>
     public int ProcessId => _server.ProcessId;
 
+    /// <summary>What a shell is to execute to start it again, as its user, in its directory.</summary>
+    public string Command { get; private init; } = "";
+
+    /// <summary>Program and arguments by which a tracer starts the server anew, once it was stopped: postgres does not run as root.</summary>
+    public IReadOnlyList<string> StartAgain =>
+        RealPrograms.UnprivilegedUser == Posix.geteuid()
+            ? ["/bin/sh", "-c", Command]
+            : [RealPrograms.Require("setpriv"), $"--reuid={RealPrograms.UnprivilegedUser}", $"--regid={RealPrograms.UnprivilegedUser}", "--clear-groups", "/bin/sh", "-c", Command];
+
+    /// <summary>Whether it takes connections.</summary>
+    public bool IsReady => TestKit.Command.Run(Find("psql"), ["-XAtq", "-c", "select 1", "postgres"], s_timeout, ClientEnvironment()).ExitCode == 0;
+
     /// <summary>The executable that runs.</summary>
     public string ExecutablePath => Path.GetFullPath(File.ResolveLinkTarget($"/proc/{ProcessId}/exe", returnFinalTarget: false)?.FullName ?? "");
 
@@ -44,7 +56,7 @@ internal sealed class PostgresServer : IDisposable
             string command = $"exec '{postgres}' -D '{data}' -k '{directory.FullPath}' -F -c listen_addresses= -c shared_buffers=16MB 2>&1";
             server = TargetProcess.Start("/bin/sh", ["-c", command], options with { Environment = environment });
             server.ReadLineContaining("ready to accept connections");
-            PostgresServer result = new(directory, server);
+            PostgresServer result = new(directory, server) { Command = command };
             result.Bench("-i", "-q", "-s", scale.ToString(CultureInfo.InvariantCulture));
             return result;
         }
@@ -68,6 +80,9 @@ internal sealed class PostgresServer : IDisposable
 
     /// <summary>Runs pgbench to its end and gives its output.</summary>
     public string Bench(params string[] arguments) => Run("pgbench", [.. arguments, "postgres"]);
+
+    /// <summary>Runs pgbench on another database to its end and gives its output.</summary>
+    public string BenchIn(string database, params string[] arguments) => Run("pgbench", [.. arguments, database]);
 
     /// <summary>Starts pgbench and lets it run, for example with <c>-c 4 -T 20</c>. Dispose it.</summary>
     public TargetProcess StartBench(params string[] arguments) =>
@@ -123,7 +138,7 @@ internal sealed class PostgresServer : IDisposable
 
     private string Run(string name, IReadOnlyList<string> arguments)
     {
-        CommandResult result = Command.Run(Find(name), arguments, s_timeout, ClientEnvironment());
+        CommandResult result = TestKit.Command.Run(Find(name), arguments, s_timeout, ClientEnvironment());
         return result.ExitCode == 0 ? result.Output : throw new InvalidOperationException($"{name} {string.Join(' ', arguments)}: exit {result.ExitCode}\n{result.Error}");
     }
 

@@ -60,7 +60,7 @@ public sealed class OwnTracerTests : LiveTest
         }
     }
 
-    [Test, Ignore("needs static probes")]
+    [Test]
     public async Task StaticProbes_AreFoundByTheirNames()
     {
         using PublishingProcess process = new("netname");
@@ -79,5 +79,54 @@ public sealed class OwnTracerTests : LiveTest
         Assert.That(texts, Is.EqualTo(new[] { "grüße 200 65000" }));
         await ticks.DisposeAsync();
         Assert.That(process.Ask("enabled"), Is.EqualTo("enabled False False"));
+    }
+
+    [Test]
+    public async Task TheModuleIsWrittenWithoutAColon()
+    {
+        using PublishingProcess process = new("netcolon");
+        await using TracedProcess traced = await Tracer.AttachAsync(process.ProcessId);
+        IReadOnlyList<ProbeInfo> probes = await traced.ListAsync("netcolon*:usdt-netcolon::request-start");
+        Assert.That(probes.Select(p => p.ToString()), Is.EqualTo(new[] { $"netcolon{process.ProcessId}:usdt-netcolon:netcolon_request__start:request-start" }));
+        await using ProbeEnabling enabling = await traced.EnableAsync(probes[0].ToString(), CountOnly);
+        process.Ask("text x");
+        Assert.That(enabling.HitCount, Is.EqualTo(1));
+    }
+
+    /// <summary>The same probe, one tool after the other (a uprobe and a trap of ours exclude each other at one address), and two probes at the same time.</summary>
+    [Test]
+    public async Task BpftraceCountsTheSame()
+    {
+        Bpftrace.Require();
+        using PublishingProcess process = new("netboth");
+        const string Script = "usdt:*:netboth:tick { if (arg0 == 0) { printf(\"armed\\n\"); } else { @n = count(); @sum = sum(arg0); } }";
+        IReadOnlyList<string> theirs;
+        using (Bpftrace tool = Bpftrace.Start(process, Script, "armed"))
+        {
+            process.Ask("fire 2000");
+            theirs = tool.Finish();
+        }
+
+        process.WaitUntilEnabled(false);
+        long sum = 0;
+        await using TracedProcess traced = await Tracer.AttachAsync(process.ProcessId);
+        ProbeEnabling ours = await traced.EnableAsync("netboth*:::tick", new ProbeOptions { Buffered = false, OnHit = (in ProbeContext c) => sum += (long)c.GetArgument(0) });
+        process.Ask("fire 2000");
+        await ours.DisposeAsync();
+        Assert.That(ours.HitCount, Is.EqualTo(2000));
+        Assert.That(sum, Is.EqualTo((2001L + 4000) * 1000));
+        Assert.That(theirs, Does.Contain("@n: 2000").And.Contains("@sum: 2001000"));
+
+        // At the same time: a pair is fired in turn, each seen by one of the two.
+        ProbeEnabling requests = await traced.EnableAsync("netboth*:::request-start", CountOnly);
+        using (Bpftrace tool = Bpftrace.Start(process, Script, "armed"))
+        {
+            long before = requests.HitCount;
+            process.Ask("pairs 1000");
+            theirs = tool.Finish();
+            Assert.That(requests.HitCount - before, Is.EqualTo(1000));
+        }
+
+        Assert.That(theirs, Does.Contain("@n: 1000"));
     }
 }
