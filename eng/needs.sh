@@ -24,6 +24,8 @@ need zlib1g-dev '/usr/lib/*/libz.a'
 need golang-go go
 need python3 /usr/bin/python3
 need gdb gdb
+need strace strace
+need make make
 need bpftrace bpftrace
 need redis-server redis-server
 need redis-tools redis-cli redis-benchmark

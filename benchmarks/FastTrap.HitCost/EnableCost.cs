@@ -44,11 +44,14 @@ internal static class EnableCost
         _ = await process.ListAsync(description).ConfigureAwait(false);
         double match = Since(ref start);
 
-        // A probe that was enabled once stays registered, so the first time is what counts.
+        // A probe that was enabled once stays registered, so the first time is what counts. Both looks are taken from a stack of their own: what goes on directly stands
+        // on that of the call which has just completed, and keeps what that needed.
+        await Task.Yield();
         long before = GC.GetTotalMemory(forceFullCollection: true);
         start = Stopwatch.GetTimestamp();
         ProbeEnabling enabling = await process.EnableAsync(description, options).ConfigureAwait(false);
         double enable = Since(ref start);
+        await Task.Yield();
         long bytes = GC.GetTotalMemory(forceFullCollection: true) - before;
         int tracepoints = enabling.Probes.Sum(p => p.SiteCount);
         start = Stopwatch.GetTimestamp();

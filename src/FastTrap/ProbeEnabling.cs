@@ -26,7 +26,7 @@ public sealed partial class ProbeEnabling : IAsyncDisposable
     private readonly TaskCompletionSource _completion = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly RankedLock _gate = new(LockRank.Enabling);
     private readonly List<ProbeFailure> _failures;
-    private readonly Dictionary<Probe, EnabledProbe> _enabled = [];
+    private readonly EnabledProbeList _enabled = new();
 
     /// <summary>Of a member: hits of probes that were withdrawn, by name. A library may come and go for ever.</summary>
     private readonly Dictionary<string, long> _withdrawn = [];
@@ -96,7 +96,7 @@ public sealed partial class ProbeEnabling : IAsyncDisposable
         {
             using (_gate.Enter())
             {
-                return [.. _enabled.Keys];
+                return [.. _enabled.All().Select(e => e.Probe)];
             }
         }
     }
@@ -126,14 +126,14 @@ public sealed partial class ProbeEnabling : IAsyncDisposable
     public Exception? LastHandlerException => Volatile.Read(ref _lastHandlerException);
 
     /// <summary>The probes as the control thread sees them.</summary>
-    internal IReadOnlyCollection<EnabledProbe> EnabledProbes => _enabled.Values;
+    internal IEnumerable<EnabledProbe> EnabledProbes => _enabled.All();
 
     /// <summary>Hits of one probe so far which passed the predicate; 0 for a probe of another enabling.</summary>
     public long GetHitCount(Probe probe)
     {
         using (_gate.Enter())
         {
-            return _enabled.TryGetValue(probe, out EnabledProbe? enabled) ? enabled.HitCount : 0;
+            return _enabled.Find(probe)?.HitCount ?? 0;
         }
     }
 
@@ -172,7 +172,7 @@ public sealed partial class ProbeEnabling : IAsyncDisposable
     {
         using (_gate.Enter())
         {
-            return [.. _enabled.Values.Select(e => (NameOf(e.Probe), e.HitCount)), .. _withdrawn.Select(w => (w.Key, w.Value))];
+            return [.. _enabled.All().Select(e => (NameOf(e.Probe), e.HitCount)), .. _withdrawn.Select(w => (w.Key, w.Value))];
         }
     }
 
@@ -187,7 +187,7 @@ public sealed partial class ProbeEnabling : IAsyncDisposable
     {
         using (_gate.Enter())
         {
-            _enabled.TryAdd(enabled.Probe, enabled);
+            _enabled.Add(enabled);
         }
     }
 
@@ -210,7 +210,7 @@ public sealed partial class ProbeEnabling : IAsyncDisposable
             {
                 string name = NameOf(enabled.Probe);
                 _withdrawn[name] = _withdrawn.GetValueOrDefault(name) + enabled.HitCount;
-                _enabled.Remove(enabled.Probe);
+                _enabled.Remove(enabled);
                 if (refusal == ProbeRefusal.Unloaded)
                 {
                     // It stands for the library's next life.
@@ -222,7 +222,7 @@ public sealed partial class ProbeEnabling : IAsyncDisposable
             _failures.Add(new ProbeFailure(enabled.Probe.ToString(), address, refusal, reason is null ? message : $"{message} ({reason})"));
             if (enabled.HitCount == 0)
             {
-                _enabled.Remove(enabled.Probe);
+                _enabled.Remove(enabled);
             }
         }
     }

@@ -95,9 +95,9 @@ public enum ProbeRefusal
     /// <summary>The library was unloaded (<c>dlclose</c>) while the probe was enabled.</summary>
     Unloaded,
 
-    /// <summary>The program describes the probe by DOF (<c>.SUNW_dof</c>) that is malformed, or places it outside of the module's code.</summary>
-    InvalidDof,
-
     /// <summary>Its hits cost more than <see cref="ProbeOptions.Budget"/> allows, and it was disabled.</summary>
     OverBudget,
+
+    /// <summary>The program describes the probe by DOF (<c>.SUNW_dof</c>) that is malformed, or places it outside of the module's code.</summary>
+    InvalidDof,
 }

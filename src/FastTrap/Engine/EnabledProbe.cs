@@ -13,6 +13,9 @@ internal sealed class EnabledProbe(ProbeEnabling enabling, Probe probe)
     /// <summary>Whether the semaphores of its probe are raised for it.</summary>
     public bool HoldsSemaphores { get; set; }
 
+    /// <summary>Whether it is no more in the list of its enabling.</summary>
+    public bool IsWithdrawn { get; set; }
+
     public long HitCount => Volatile.Read(ref _hitCount);
 
     /// <summary>Counts a hit; one writer.</summary>

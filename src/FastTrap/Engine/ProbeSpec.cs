@@ -11,7 +11,7 @@ internal sealed record ProbeSpec
 
     public required string Module { get; init; }
 
-    public required string Function { get; init; }
+    public required FunctionName Function { get; init; }
 
     public required string Name { get; init; }
 

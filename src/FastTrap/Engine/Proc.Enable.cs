@@ -122,14 +122,14 @@ internal sealed partial class Proc
         // First all hits stop to count, at one moment; then the traps go.
         foreach (EnabledProbe enabled in enabling.EnabledProbes)
         {
-            if (Array.IndexOf(enabled.Probe.Enabled, enabled) < 0)
+            if (!enabled.Probe.Enabled.Contains(enabled))
             {
                 // Withdrawn before; others may have enabled the probe since.
                 continue;
             }
 
-            enabled.Probe.Enabled = enabled.Probe.Enabled.Length == 1 ? [] : [.. enabled.Probe.Enabled.Where(e => e != enabled)];
-            if (enabled.Probe.Enabled.Length == 0)
+            enabled.Probe.Enabled = enabled.Probe.Enabled.Without(enabled);
+            if (enabled.Probe.Enabled.IsEmpty)
             {
                 // Its number stays; who else enables it gets the same probe.
                 OnProbeDisabled(enabled.Probe);
@@ -140,7 +140,7 @@ internal sealed partial class Proc
         foreach (EnabledProbe enabled in enabling.EnabledProbes)
         {
             LowerSemaphores(enabled);
-            if (enabled.Probe.Enabled.Length == 0)
+            if (enabled.Probe.Enabled.IsEmpty)
             {
                 Detach(enabled.Probe);
             }
@@ -279,15 +279,15 @@ internal sealed partial class Proc
     /// <summary>Takes a probe off its tracepoints; those that serve nobody any more are disarmed and leave the table.</summary>
     private void Detach(Probe probe)
     {
-        foreach (ulong site in probe.AllSites)
+        for (int i = 0; i < probe.SiteCount; i++)
         {
-            if (FindTracepoint(site) is not { } tracepoint)
+            if (FindTracepoint(probe.GetSite(i)) is not { } tracepoint)
             {
                 continue;
             }
 
-            tracepoint.Before = Without(tracepoint.Before, probe);
-            tracepoint.After = Without(tracepoint.After, probe);
+            tracepoint.Before = tracepoint.Before.Without(probe);
+            tracepoint.After = tracepoint.After.Without(probe);
             if (!tracepoint.IsUsed)
             {
                 Drop(tracepoint);
@@ -352,13 +352,10 @@ internal sealed partial class Proc
         }
     }
 
-    private static Probe[] Without(Probe[] probes, Probe probe) =>
-        Array.IndexOf(probes, probe) < 0 ? probes : probes.Length == 1 ? [] : [.. probes.Where(p => p != probe)];
-
     /// <summary>All probes of a tracepoint fail for all who enabled them. The caller makes the table smaller.</summary>
     private void DropProbesOf(Tracepoint tracepoint, ulong address, ProbeRefusal refusal, string? reason)
     {
-        foreach (Probe probe in tracepoint.Before.Concat(tracepoint.After).Distinct().ToArray())
+        foreach (Probe probe in tracepoint.Before.ToArray().Union(tracepoint.After.ToArray()))
         {
             foreach (EnabledProbe enabled in probe.Enabled)
             {
@@ -374,9 +371,9 @@ internal sealed partial class Proc
                 enabled.Enabling.OnWithdrawn(enabled, address, refusal, reason);
             }
 
-            if (probe.Enabled.Length != 0)
+            if (!probe.Enabled.IsEmpty)
             {
-                probe.Enabled = [];
+                probe.Enabled = default;
                 OnProbeDisabled(probe);
             }
 

@@ -60,10 +60,10 @@ internal sealed partial class Proc
         }
 
         // A handler may have withdrawn what it was called for; the list read now is what counts.
-        Probe[] after = tracepoint.After;
+        OneOrMany<Probe> after = tracepoint.After;
         _taskMemory.ThreadId = task.ThreadId;
-        Displacement displacement = _breakpoint.Displace(tracepoint, task, ref registers, after.Length != 0);
-        if (displacement == Displacement.Done && after.Length != 0)
+        Displacement displacement = _breakpoint.Displace(tracepoint, task, ref registers, !after.IsEmpty);
+        if (displacement == Displacement.Done && !after.IsEmpty)
         {
             FireAfter(after, tracepoint, frame, ref registers);
         }
@@ -87,8 +87,8 @@ internal sealed partial class Proc
 
         Isa.NormalizeSlotPosition(tracepoint.Instruction, tracepoint.Slot, tracepoint.SlotAddress, ref registers);
         BreakpointMechanism.GiveBackBorrowed(tracepoint, task, ref registers);
-        Probe[] after = tracepoint.After;
-        if (after.Length != 0)
+        OneOrMany<Probe> after = tracepoint.After;
+        if (!after.IsEmpty)
         {
             HitFrame frame = Aim(task, tracepoint.Address);
             FireAfter(after, tracepoint, frame, ref registers);
@@ -100,8 +100,8 @@ internal sealed partial class Proc
     private TrapOutcome RetryAfterTouch(Tracepoint tracepoint, TracedTask task, ref RegisterSet registers)
     {
         _taskMemory.ThreadId = task.ThreadId;
-        Probe[] after = tracepoint.After;
-        if (_breakpoint.Displace(tracepoint, task, ref registers, after.Length != 0) == Displacement.Done && after.Length != 0)
+        OneOrMany<Probe> after = tracepoint.After;
+        if (_breakpoint.Displace(tracepoint, task, ref registers, !after.IsEmpty) == Displacement.Done && !after.IsEmpty)
         {
             HitFrame frame = Aim(task, tracepoint.Address);
             FireAfter(after, tracepoint, frame, ref registers);
@@ -151,7 +151,7 @@ internal sealed partial class Proc
         registers = moved;
         BreakpointMechanism.GiveBackBorrowed(tracepoint, task, ref registers);
         bool isInTrapPart = (long)(pc - tracepoint.SlotAddress) >= tracepoint.Slot.TrapPartOffset;
-        if ((position is SlotPosition.After or SlotPosition.Trapped) && isInTrapPart && tracepoint.After.Length != 0)
+        if ((position is SlotPosition.After or SlotPosition.Trapped) && isInTrapPart && !tracepoint.After.IsEmpty)
         {
             // Between the instruction and the trap behind it.
             HitFrame frame = Aim(task, tracepoint.Address);
@@ -204,7 +204,7 @@ internal sealed partial class Proc
         return frame;
     }
 
-    private static void Fire(Probe[] probes, HitFrame frame, ref RegisterSet registers)
+    private static void Fire(OneOrMany<Probe> probes, HitFrame frame, ref RegisterSet registers)
     {
         foreach (Probe probe in probes)
         {
@@ -218,7 +218,7 @@ internal sealed partial class Proc
     /// <summary>
     /// Return probes fire only if the function was left: a return leaves always, a jump does when it goes outside. A test whether its probe is enabled is answered with yes.
     /// </summary>
-    private static void FireAfter(Probe[] probes, Tracepoint tracepoint, HitFrame frame, ref RegisterSet registers)
+    private static void FireAfter(OneOrMany<Probe> probes, Tracepoint tracepoint, HitFrame frame, ref RegisterSet registers)
     {
         bool isReturn = tracepoint.Instruction.Has(DisplacedTraits.Return);
         ulong pc = registers.ProgramCounter;

@@ -44,13 +44,13 @@ internal sealed partial class Proc
         }
 
         refusal = ProbeRefusal.None;
-        if (Array.Exists(probe!.Enabled, e => e.Enabling == enabling))
+        if (probe!.Enabled.Exists(e => e.Enabling == enabling))
         {
             // Matched twice, by two names of one module: once is enough.
             return true;
         }
 
-        if (probe.Enabled.Length == 0)
+        if (probe.Enabled.IsEmpty)
         {
             if (!TryPlace(probe, spec, out refusal))
             {
@@ -61,9 +61,9 @@ internal sealed partial class Proc
         }
         else
         {
-            foreach (ulong site in probe.AllSites)
+            for (int i = 0; i < probe.SiteCount; i++)
             {
-                WantArmed(FindTracepoint(site));
+                WantArmed(FindTracepoint(probe.GetSite(i)));
             }
         }
 
@@ -71,7 +71,7 @@ internal sealed partial class Proc
         if (enabling.RaisesSemaphores && !TryRaiseSemaphores(enabled))
         {
             refusal = ProbeRefusal.SemaphoreAccess;
-            if (probe.Enabled.Length == 0)
+            if (probe.Enabled.IsEmpty)
             {
                 // Its tracepoints are not armed yet, and will not be: they serve nobody.
                 OnProbeDisabled(probe);
@@ -81,7 +81,7 @@ internal sealed partial class Proc
             return false;
         }
 
-        probe.Enabled = [.. probe.Enabled, enabled];
+        probe.Enabled = probe.Enabled.With(enabled);
         enabling.Add(enabled);
         return true;
     }
@@ -94,8 +94,8 @@ internal sealed partial class Proc
         using (provider.CreationLock.Enter())
         {
             probe = registry.Find(
-                provider, isPid ? null : spec.Module, spec.Function, spec.Name, isPid ? spec.FunctionAddress : null, spec.Kind == ProbeKind.PostOffset);
-            if (probe is not null && probe.Enabled.Length == 0 && !IsAsIn(probe, spec))
+                provider, isPid ? null : spec.Module, spec.Function.Text, spec.Name, isPid ? spec.FunctionAddress : null, spec.Kind == ProbeKind.PostOffset);
+            if (probe is not null && probe.Enabled.IsEmpty && !IsAsIn(probe, spec))
             {
                 // Another function stands there by now.
                 registry.Forget(probe);
@@ -111,14 +111,15 @@ internal sealed partial class Proc
 
     private static bool IsAsIn(Probe probe, ProbeSpec spec)
     {
-        if (probe.Module != spec.Module || probe.Sites.Length != spec.Instructions.Length || probe.IsEnabledSites.Length != spec.IsEnabledInstructions.Length)
+        int sites = spec.Instructions.Length;
+        if (probe.Module != spec.Module || probe.SiteCount != sites + spec.IsEnabledInstructions.Length || probe.IsEnabledSites.Length != spec.IsEnabledInstructions.Length)
         {
             return false;
         }
 
-        for (int i = 0; i < probe.Sites.Length; i++)
+        for (int i = 0; i < sites; i++)
         {
-            if (probe.Sites[i] != spec.Instructions[i].Address)
+            if (probe.GetSite(i) != spec.Instructions[i].Address)
             {
                 return false;
             }
@@ -174,11 +175,11 @@ internal sealed partial class Proc
 
             if (isAfter)
             {
-                tracepoint.After = [.. tracepoint.After, probe];
+                tracepoint.After = tracepoint.After.With(probe);
             }
             else
             {
-                tracepoint.Before = [.. tracepoint.Before, probe];
+                tracepoint.Before = tracepoint.Before.With(probe);
             }
         }
     }

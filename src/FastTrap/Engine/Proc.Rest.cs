@@ -16,9 +16,9 @@ internal sealed partial class Proc
         int done = 0;
         foreach (EnabledProbe enabled in enabling.EnabledProbes.ToArray())
         {
-            foreach (ulong site in enabled.Probe.AllSites)
+            for (int i = 0; i < enabled.Probe.SiteCount; i++)
             {
-                if (_table.Find(site) is { } tracepoint && !IsWanted(tracepoint))
+                if (_table.Find(enabled.Probe.GetSite(i)) is { } tracepoint && !IsWanted(tracepoint))
                 {
                     _ = TryDisarm(tracepoint);
                 }
@@ -47,9 +47,9 @@ internal sealed partial class Proc
         List<Tracepoint> unarmed = [];
         foreach (EnabledProbe enabled in enabling.EnabledProbes)
         {
-            foreach (ulong site in enabled.Probe.AllSites)
+            for (int i = 0; i < enabled.Probe.SiteCount; i++)
             {
-                if (_table.Find(site) is { ArmedBy: null, IsUsed: true } tracepoint)
+                if (_table.Find(enabled.Probe.GetSite(i)) is { ArmedBy: null, IsUsed: true } tracepoint)
                 {
                     unarmed.Add(tracepoint);
                 }
@@ -78,7 +78,7 @@ internal sealed partial class Proc
     }
 
     /// <summary>Whether an enabling that does not rest wants hits of it.</summary>
-    private static bool IsWanted(Tracepoint tracepoint) => Array.Exists(tracepoint.Before, IsWanted) || Array.Exists(tracepoint.After, IsWanted);
+    private static bool IsWanted(Tracepoint tracepoint) => tracepoint.Before.Exists(IsWanted) || tracepoint.After.Exists(IsWanted);
 
-    private static bool IsWanted(Probe probe) => Array.Exists(probe.Enabled, e => !e.Enabling.IsResting);
+    private static bool IsWanted(Probe probe) => probe.Enabled.Exists(static e => !e.Enabling.IsResting);
 }

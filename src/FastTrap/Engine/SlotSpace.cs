@@ -83,8 +83,7 @@ internal sealed class SlotSpace(ProcessHandle process, InstructionSet isa)
         if (_byInstruction.TryGetValue(tracepoint.Address, out Tracepoint? former)
             && former.Instruction.Bytes.SequenceEqual(tracepoint.Instruction.Bytes))
         {
-            tracepoint.SlotAddress = former.SlotAddress;
-            tracepoint.Slot = former.Slot;
+            tracepoint.PlacedSlot = former.PlacedSlot;
             Replace(former, tracepoint);
             reason = null;
             return true;
@@ -113,8 +112,7 @@ internal sealed class SlotSpace(ProcessHandle process, InstructionSet isa)
 
         area.Owners.Add(tracepoint);
         _byInstruction[tracepoint.Address] = tracepoint;
-        tracepoint.Slot = layout;
-        tracepoint.SlotAddress = address;
+        tracepoint.PlacedSlot = new PlacedSlot(address, layout);
         reason = null;
         return true;
     }

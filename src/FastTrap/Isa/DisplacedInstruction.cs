@@ -9,14 +9,14 @@ namespace FastTrap.Isa;
 /// and then only read, by any thread.
 /// </summary>
 /// <remarks>
-/// At most 64 bytes. Registers are numbered by their word in <see cref="RegisterSet"/>. The operand fields belong to the instruction set
+/// At most 56 bytes, for there are many. Registers are numbered by their word in <see cref="RegisterSet"/>. The operand fields belong to the instruction set
 /// which made them.
 /// </remarks>
-[StructLayout(LayoutKind.Auto)]
+[StructLayout(LayoutKind.Sequential)]
 internal struct DisplacedInstruction
 {
-    /// <summary>The longest instruction of any architecture, rounded up.</summary>
-    internal const int ByteCapacity = 16;
+    /// <summary>The longest instruction of any architecture.</summary>
+    internal const int ByteCapacity = 15;
 
     /// <summary>No register.</summary>
     internal const byte NoRegister = 0xff;
@@ -26,8 +26,6 @@ internal struct DisplacedInstruction
     {
         private byte _first;
     }
-
-    private ByteBuffer _bytes;
 
     /// <summary>Where the instruction stands in the target.</summary>
     public ulong Address { get; internal set; }
@@ -79,6 +77,8 @@ internal struct DisplacedInstruction
 
     /// <summary>Where the displacement stands in the bytes; 0 if there is none.</summary>
     internal byte DisplacementOffset { get; set; }
+
+    private ByteBuffer _bytes;
 
     /// <summary>The address of the instruction that follows.</summary>
     public readonly ulong NextAddress => Address + Length;

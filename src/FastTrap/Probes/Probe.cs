@@ -32,36 +32,61 @@ public enum ProbeKind
 public sealed class Probe
 {
     /// <summary>The enablings which want its hits; replaced as a whole, changed and read on the control thread.</summary>
-    internal Engine.EnabledProbe[] Enabled = [];
-
-    /// <summary>The instructions, by address; those of is-enabled tests are not among them.</summary>
-    internal readonly ulong[] Sites;
+    internal Engine.OneOrMany<Engine.EnabledProbe> Enabled;
 
     /// <summary>What few probes have; null for most.</summary>
     internal readonly Engine.ProbeDetails? Details;
 
-    /// <summary>The next in its chains of the registry, which owns these.</summary>
+    /// <summary>The next in its chain of the registry, which owns it.</summary>
     internal Probe? NextByName;
 
-    internal Probe? NextById;
+    private readonly Engine.ProbeOrigin _origin;
+    private readonly int _symbol;
+    private readonly uint _siteOffset;
+    private readonly uint _functionLength;
+    private readonly byte _kind;
 
+    // There are many probes, so what can be had from elsewhere is not kept: the function's name is in the symbol table, the only site of most is in the function.
     internal Probe(
-        int id, Engine.Provider provider, string module, string function, string name, ProbeKind kind, ulong functionAddress, ulong functionLength,
+        int id, Engine.ProbeOrigin origin, Engine.FunctionName function, string name, ProbeKind kind, ulong functionAddress, ulong functionLength,
         ulong[] sites, Engine.ProbeDetails? details = null)
     {
         Id = id;
-        Owner = provider;
-        Module = module;
-        Function = function;
-        Name = name;
-        Kind = kind;
+        NameHash = Engine.ProbeTable.HashOf(function.Text, name);
         FunctionAddress = functionAddress;
-        FunctionLength = functionLength;
-        Sites = sites;
+        _origin = origin;
+        _kind = (byte)kind;
+        _symbol = function.Index;
+        _functionLength = (uint)Math.Min(functionLength, uint.MaxValue);
+        if (sites.Length == 1 && sites[0] - functionAddress <= uint.MaxValue)
+        {
+            _siteOffset = (uint)(sites[0] - functionAddress);
+        }
+        else
+        {
+            details = (details ?? new Engine.ProbeDetails()) with { Sites = sites };
+        }
+
+        if (origin.Symbols is null)
+        {
+            details = (details ?? new Engine.ProbeDetails()) with { Function = function.Text };
+        }
+
+        if (UsualName != name)
+        {
+            details = (details ?? new Engine.ProbeDetails()) with { Name = name };
+        }
+
         Details = details;
     }
 
-    internal Engine.Provider Owner { get; }
+    internal Engine.Provider Owner => _origin.Provider;
+
+    /// <summary>For the registry's chains.</summary>
+    internal int NameHash { get; }
+
+    /// <summary>The instructions, by address; those of is-enabled tests are not among them.</summary>
+    internal ulong[] Sites => Details?.Sites ?? [FunctionAddress + _siteOffset];
 
     /// <summary>The arguments at each of <see cref="Sites"/>, which are in order of addresses; empty unless the probe is static.</summary>
     internal Usdt.UsdtArgument[][] SiteArguments => Details?.SiteArguments ?? [];
@@ -82,31 +107,31 @@ public sealed class Probe
     public int ProcessId => Owner.Proc.ProcessId;
 
     /// <summary>The module's base name.</summary>
-    public string Module { get; }
+    public string Module => _origin.Module;
 
     /// <summary>The function's name as the symbol table has it; empty for a static probe in code that no symbol names.</summary>
-    public string Function { get; }
+    public string Function => Details?.Function ?? _origin.Symbols!.GetName(_symbol);
 
     /// <summary>The demangled name of a C++ function, or <see cref="Function"/> itself.</summary>
     public string DisplayFunction => Symbols.Demangler.TryDemangle(Function) ?? Function;
 
     /// <summary><c>entry</c>, <c>return</c>, an offset in hexadecimal, or a static probe's name, as <c>query-start</c>.</summary>
-    public string Name { get; }
+    public string Name => Details?.Name ?? UsualName;
 
     /// <summary>The kind.</summary>
-    public ProbeKind Kind { get; }
+    public ProbeKind Kind => (ProbeKind)_kind;
 
     /// <summary>The function's first instruction (target virtual address); of a static probe in code that no symbol names, its first site.</summary>
     public ulong FunctionAddress { get; }
 
     /// <summary>The function's length in bytes; 0 when it is not known.</summary>
-    public ulong FunctionLength { get; }
+    public ulong FunctionLength => _functionLength;
 
     /// <summary>The first probed instruction (target virtual address).</summary>
-    public ulong Address => Sites.Length != 0 ? Sites[0] : IsEnabledSites[0];
+    public ulong Address => GetSite(0);
 
     /// <summary>How many instructions it stands for, is-enabled tests included.</summary>
-    public int SiteCount => Sites.Length + IsEnabledSites.Length;
+    public int SiteCount => (Details?.Sites?.Length ?? 1) + IsEnabledSites.Length;
 
     /// <summary>How far its name, and what it stands for, can be relied on.</summary>
     public ProviderStability Stability => Owner.Stability;
@@ -117,8 +142,24 @@ public sealed class Probe
     /// <summary>Instructions by which the program asks whether the probe is enabled.</summary>
     internal ulong[] IsEnabledSites => Details?.IsEnabledSites ?? [];
 
-    /// <summary>All instructions that are patched while it is enabled.</summary>
-    internal IEnumerable<ulong> AllSites => Details is null ? Sites : Sites.Concat(IsEnabledSites);
+    private string UsualName => Kind switch
+    {
+        ProbeKind.Entry => "entry",
+        ProbeKind.Return => "return",
+        _ => Probes.NamePattern.NameOf(_siteOffset),
+    };
+
+    /// <summary>One of all instructions that are patched while it is enabled, tests last; there are <see cref="SiteCount"/>.</summary>
+    internal ulong GetSite(int index)
+    {
+        if (Details is not { } details)
+        {
+            return FunctionAddress + _siteOffset;
+        }
+
+        int own = details.Sites?.Length ?? 1;
+        return index >= own ? details.IsEnabledSites[index - own] : details.Sites is { } sites ? sites[index] : FunctionAddress + _siteOffset;
+    }
 
     /// <summary>Whether the instruction at an address is one by which the program asks whether the probe is enabled.</summary>
     internal bool IsTestAt(ulong address) => Details is not null && Array.IndexOf(Details.IsEnabledSites, address) >= 0;
@@ -131,7 +172,7 @@ public sealed class Probe
     /// <summary>The arguments of a static probe at one of its sites; empty if it has none.</summary>
     internal Usdt.UsdtArgument[] ArgumentsAt(ulong siteAddress)
     {
-        int index = Array.BinarySearch(Sites, siteAddress);
+        int index = Details?.Sites is { } sites ? Array.BinarySearch(sites, siteAddress) : siteAddress == FunctionAddress + _siteOffset ? 0 : -1;
         return (uint)index < (uint)SiteArguments.Length ? SiteArguments[index] : [];
     }
 

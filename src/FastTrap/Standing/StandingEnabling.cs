@@ -21,6 +21,7 @@ public sealed class StandingEnabling : IAsyncDisposable
     private const int MaximumFailures = 10_000;
 
     private readonly Roster _roster;
+    private readonly Engine.EnablingRoster _enablings;
     private readonly Func<TracedProcess, bool>? _where;
     private readonly HitRing? _ring;
     private readonly object _gate = new();
@@ -35,9 +36,10 @@ public sealed class StandingEnabling : IAsyncDisposable
     private bool _isDisposing;
     private Task? _disposal;
 
-    internal StandingEnabling(Roster roster, ProbeDescription description, ProbeOptions? options, Func<TracedProcess, bool>? where)
+    internal StandingEnabling(Roster roster, Engine.EnablingRoster enablings, ProbeDescription description, ProbeOptions? options, Func<TracedProcess, bool>? where)
     {
         _roster = roster;
+        _enablings = enablings;
         _where = where;
         Description = description;
         Options = options ?? new ProbeOptions();
@@ -261,6 +263,7 @@ public sealed class StandingEnabling : IAsyncDisposable
             }
         }
 
+        _enablings.Remove(enabling);
         enabling.Process.Forget(enabling);
     }
 
@@ -324,6 +327,7 @@ public sealed class StandingEnabling : IAsyncDisposable
             await Task.WhenAll(_roster.Processes.Select(p => p.UnwatchLinkerAsync())).ConfigureAwait(false);
         }
 
+        _enablings.Remove(this);
         _ring?.Complete();
     }
 }

@@ -21,8 +21,9 @@ public sealed partial class Tracer
     {
         ArgumentNullException.ThrowIfNull(description);
         cancellationToken.ThrowIfCancellationRequested();
-        StandingEnabling standing = new(_roster, description, options, where);
+        StandingEnabling standing = new(_roster, _core.Enablings, description, options, where);
         _roster.Add(standing);
+        _core.Enablings.Add(standing);
 
         // Who joins from here on sees it.
         await Task.WhenAll(Processes.Select(p => p.BringUpToDateAsync())).ConfigureAwait(false);

@@ -103,19 +103,7 @@ public sealed class BudgetLiveTests : LiveTest
     public async Task MetricsAreTheCounts()
     {
         ConcurrentDictionary<string, double> seen = new();
-        using MeterListener listener = new()
-        {
-            InstrumentPublished = (instrument, l) =>
-            {
-                if (instrument.Meter.Name == "FastTrap")
-                {
-                    l.EnableMeasurementEvents(instrument);
-                }
-            },
-        };
-        listener.SetMeasurementEventCallback<long>((instrument, value, _, _) => seen[instrument.Name] = value);
-        listener.SetMeasurementEventCallback<double>((instrument, value, _, _) => seen.AddOrUpdate(instrument.Name, 1, (_, n) => n + 1));
-        listener.Start();
+        using MeterListener listener = Listen(seen);
         listener.RecordObservableInstruments();
         Dictionary<string, double> before = new(seen);
         double Change(string name) => seen.GetValueOrDefault(name) - before.GetValueOrDefault(name);
@@ -140,5 +128,52 @@ public sealed class BudgetLiveTests : LiveTest
         await Tracer.DisposeAsync();
         listener.RecordObservableInstruments();
         Assert.That((Change("fasttrap.hits"), Change("fasttrap.tracepoints.enabled")), Is.EqualTo((20, 0)), "Counts of a tracer that has ended stay; its tracepoints do not.");
+    }
+
+    [Test]
+    public async Task HitsOfAStandingEnablingAreCountedOnce()
+    {
+        ConcurrentDictionary<string, double> seen = new();
+        using MeterListener listener = Listen(seen);
+        listener.RecordObservableInstruments();
+        (double Hits, double Dropped) before = (seen.GetValueOrDefault("fasttrap.hits"), seen.GetValueOrDefault("fasttrap.hits.dropped"));
+        (double Hits, double Dropped) Change()
+        {
+            listener.RecordObservableInstruments();
+            return (seen.GetValueOrDefault("fasttrap.hits") - before.Hits, seen.GetValueOrDefault("fasttrap.hits.dropped") - before.Dropped);
+        }
+
+        using TargetProcess first = TargetProcess.StartTarget("sites");
+        using TargetProcess second = TargetProcess.StartTarget("sites");
+        TracedProcess one = await Tracer.AttachAsync(first.ProcessId);
+        await Tracer.AttachAsync(second.ProcessId);
+        StandingEnabling standing = await Tracer.EnableAsync("a.out:twice:entry", new ProbeOptions { BufferCapacity = 4 });
+        first.SendAndReadCount("go 10", "twice");
+        second.SendAndReadCount("go 7", "twice");
+        Assert.That(Change(), Is.EqualTo((17d, 13d)), "One buffer, of four, serves both.");
+        await one.DisposeAsync();
+        Assert.That(Change(), Is.EqualTo((17d, 13d)), "A member has gone.");
+        await standing.DisposeAsync();
+        Assert.That(Change(), Is.EqualTo((17d, 13d)), "All have.");
+        await Tracer.DisposeAsync();
+        Assert.That(Change(), Is.EqualTo((17d, 13d)), "The tracer has.");
+    }
+
+    private static MeterListener Listen(ConcurrentDictionary<string, double> seen)
+    {
+        MeterListener listener = new()
+        {
+            InstrumentPublished = (instrument, l) =>
+            {
+                if (instrument.Meter.Name == "FastTrap")
+                {
+                    l.EnableMeasurementEvents(instrument);
+                }
+            },
+        };
+        listener.SetMeasurementEventCallback<long>((instrument, value, _, _) => seen[instrument.Name] = value);
+        listener.SetMeasurementEventCallback<double>((instrument, value, _, _) => seen.AddOrUpdate(instrument.Name, 1, (_, n) => n + 1));
+        listener.Start();
+        return listener;
     }
 }

@@ -37,13 +37,13 @@ internal sealed class EngineParts
     /// <summary>Enables a probe as a control thread does.</summary>
     public static void Enable(Probe probe)
     {
-        probe.Enabled = [new EnabledProbe(null!, probe)];
+        probe.Enabled = new(new EnabledProbe(null!, probe));
         probe.Owner.OnProbeEnabled();
     }
 
     public bool Disable(Probe probe)
     {
-        probe.Enabled = [];
+        probe.Enabled = default;
         return probe.Owner.OnProbeDisabled(Barrier.Generation, Registry.IsHalfFull);
     }
 

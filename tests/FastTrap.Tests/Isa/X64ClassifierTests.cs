@@ -149,7 +149,7 @@ internal sealed class X64ClassifierTests
 
     [Test]
     public void AnInstructionIsNoMoreThan64Bytes() =>
-        Assert.That(System.Runtime.CompilerServices.Unsafe.SizeOf<DisplacedInstruction>(), Is.LessThanOrEqualTo(64));
+        Assert.That(System.Runtime.CompilerServices.Unsafe.SizeOf<DisplacedInstruction>(), Is.LessThanOrEqualTo(56));
 
     private static DisplacedInstruction Decode(string hex)
     {

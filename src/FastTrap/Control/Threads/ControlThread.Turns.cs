@@ -37,6 +37,12 @@ internal sealed partial class ControlThread
             }
         }
 
+        // New threads that were announced and stand at their first stop: one that was made later is answered before them.
+        foreach ((int id, _) in _awaited)
+        {
+            _waiting.Add(id);
+        }
+
         _round++;
         foreach (int id in _waiting)
         {

@@ -5,6 +5,9 @@ internal sealed class EnablingRoster
 {
     private readonly RankedLock _lock = new(LockRank.Leaf);
     private readonly HashSet<ProbeEnabling> _enablings = [];
+
+    /// <summary>Their members count hits, and drop none: what is dropped is their common buffer's.</summary>
+    private readonly HashSet<StandingEnabling> _standing = [];
     private long _endedHits;
     private long _endedLost;
     private long _refused;
@@ -30,6 +33,26 @@ internal sealed class EnablingRoster
         }
     }
 
+    public void Add(StandingEnabling standing)
+    {
+        using (_lock.Enter())
+        {
+            _standing.Add(standing);
+        }
+    }
+
+    /// <summary>A standing enabling has ended, and all its members have.</summary>
+    public void Remove(StandingEnabling standing)
+    {
+        using (_lock.Enter())
+        {
+            if (_standing.Remove(standing))
+            {
+                _endedLost += standing.LostHits;
+            }
+        }
+    }
+
     /// <summary>Probes were refused.</summary>
     public void CountRefused(int count) => Interlocked.Add(ref _refused, count);
 
@@ -45,6 +68,11 @@ internal sealed class EnablingRoster
                 {
                     hits += enabling.HitCount;
                     lost += enabling.LostHits;
+                }
+
+                foreach (StandingEnabling standing in _standing)
+                {
+                    lost += standing.LostHits;
                 }
 
                 return (hits, lost, Interlocked.Read(ref _refused));

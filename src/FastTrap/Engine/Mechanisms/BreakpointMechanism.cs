@@ -86,7 +86,7 @@ internal sealed class BreakpointMechanism(Proc proc, TargetMemory memory, SlotSp
             return Withdraw(tracepoint, reason);
         }
 
-        SlotLayout slot = tracepoint.Slot;
+        ref readonly SlotLayout slot = ref tracepoint.Slot;
         if (slot.CanContinue && !wantsAfter)
         {
             registers.ProgramCounter = tracepoint.SlotAddress + (ulong)slot.ContinueOffset;
@@ -100,7 +100,7 @@ internal sealed class BreakpointMechanism(Proc proc, TargetMemory memory, SlotSp
     /// <summary>Sends a thread which has not begun the instruction to the part of its slot which traps behind it.</summary>
     public static void EnterTrapPart(Tracepoint tracepoint, TracedTask task, ref RegisterSet registers)
     {
-        SlotLayout slot = tracepoint.Slot;
+        ref readonly SlotLayout slot = ref tracepoint.Slot;
         registers.ProgramCounter = tracepoint.SlotAddress + (ulong)slot.TrapPartOffset;
         if (slot.Borrows && WorkOf(task) is { BorrowedFor: null } work)
         {
@@ -175,8 +175,13 @@ internal sealed class BreakpointMechanism(Proc proc, TargetMemory memory, SlotSp
     /// <summary>A slot that emulation can do without is asked for once.</summary>
     private bool TryPlace(Tracepoint tracepoint, TracedTask task)
     {
-        tracepoint.HasNoSlot = !slots.TryPlace(tracepoint, task, memory, out _);
-        return !tracepoint.HasNoSlot;
+        if (slots.TryPlace(tracepoint, task, memory, out _))
+        {
+            return true;
+        }
+
+        tracepoint.PlacedSlot = PlacedSlot.Refused;
+        return false;
     }
 
     private Displacement Withdraw(Tracepoint tracepoint, string reason)

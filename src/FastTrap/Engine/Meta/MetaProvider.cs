@@ -49,7 +49,7 @@ internal sealed class MetaProvider(ProviderTable providers, ProbeRegistry regist
                     return existing;
                 }
 
-                if (existing.Enabled.Length != 0)
+                if (!existing.Enabled.IsEmpty)
                 {
                     refusal = MetaRefusal.InUse;
                     return null;
@@ -74,7 +74,7 @@ internal sealed class MetaProvider(ProviderTable providers, ProbeRegistry regist
     {
         using (provider.CreationLock.Enter())
         {
-            foreach (Probe probe in probes.Where(p => p.Enabled.Length == 0))
+            foreach (Probe probe in probes.Where(p => p.Enabled.IsEmpty))
             {
                 registry.Forget(probe);
             }

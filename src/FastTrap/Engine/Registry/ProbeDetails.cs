@@ -3,8 +3,17 @@ using FastTrap.Usdt;
 namespace FastTrap.Engine;
 
 /// <summary>What few probes have. Immutable.</summary>
-internal sealed class ProbeDetails
+internal sealed record ProbeDetails
 {
+    /// <summary>The instructions, unless the probe has one, in its function; in order of addresses for static probes.</summary>
+    public ulong[]? Sites { get; init; }
+
+    /// <summary>The function's name, unless a symbol table has it.</summary>
+    public string? Function { get; init; }
+
+    /// <summary>The probe's name, unless its kind and place say it.</summary>
+    public string? Name { get; init; }
+
     /// <summary>The function's split cold part, or 0 and 0.</summary>
     public ulong ColdStart { get; init; }
 

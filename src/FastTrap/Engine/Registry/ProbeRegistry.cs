@@ -14,8 +14,7 @@ internal sealed class ProbeRegistry(int maximumTracepoints)
 {
     private readonly RankedLock _lock = new(LockRank.Registry);
     private readonly HashSet<Provider> _providers = [];
-    private Probe?[] _byId = new Probe?[64];
-    private int _count;
+    private readonly ProbePages _byId = new();
     private int _lastId;
     private int _total;
 
@@ -33,7 +32,7 @@ internal sealed class ProbeRegistry(int maximumTracepoints)
         {
             using (_lock.Enter())
             {
-                return _count;
+                return _byId.Count;
             }
         }
     }
@@ -51,13 +50,7 @@ internal sealed class ProbeRegistry(int maximumTracepoints)
     {
         using (_lock.Enter())
         {
-            Probe? probe = _byId[id & (_byId.Length - 1)];
-            while (probe is not null && probe.Id != id)
-            {
-                probe = probe.NextById;
-            }
-
-            return probe;
+            return id < 0 ? null : _byId.Find(id);
         }
     }
 
@@ -100,7 +93,7 @@ internal sealed class ProbeRegistry(int maximumTracepoints)
 
     /// <summary>Registers a probe, with a number of its own. Null, and nothing changed, if its instructions would exceed the limit.</summary>
     public Probe? TryCreate(
-        Provider provider, string module, string function, string name, ProbeKind kind, ulong functionAddress, ulong functionLength, ulong[] sites,
+        Provider provider, string module, FunctionName function, string name, ProbeKind kind, ulong functionAddress, ulong functionLength, ulong[] sites,
         ProbeDetails? details)
     {
         int count = sites.Length + (details?.IsEnabledSites.Length ?? 0);
@@ -114,9 +107,9 @@ internal sealed class ProbeRegistry(int maximumTracepoints)
             }
 
             Volatile.Write(ref _total, _total + count);
-            Probe probe = new(++_lastId, provider, module, function, name, kind, functionAddress, functionLength, sites, details);
+            Probe probe = new(++_lastId, provider.Probes.OriginOf(provider, module, function.Symbols), function, name, kind, functionAddress, functionLength, sites, details);
             provider.Probes.Add(probe);
-            AddById(probe);
+            _byId.Add(probe);
             return probe;
         }
     }
@@ -164,7 +157,7 @@ internal sealed class ProbeRegistry(int maximumTracepoints)
             int dropped = 0;
             foreach (Probe probe in provider.Probes.All())
             {
-                if (probe.Enabled.Length == 0)
+                if (probe.Enabled.IsEmpty)
                 {
                     Drop(probe);
                     dropped++;
@@ -203,43 +196,7 @@ internal sealed class ProbeRegistry(int maximumTracepoints)
             return;
         }
 
-        ref Probe? link = ref _byId[probe.Id & (_byId.Length - 1)];
-        while (link != probe)
-        {
-            link = ref link!.NextById;
-        }
-
-        link = probe.NextById;
-        probe.NextById = null;
-        _count--;
+        _byId.Remove(probe);
         Volatile.Write(ref _total, _total - probe.SiteCount);
-    }
-
-    private void AddById(Probe probe)
-    {
-        if (_count == _byId.Length)
-        {
-            Probe?[] old = _byId;
-            _byId = new Probe?[old.Length * 2];
-            foreach (Probe? first in old)
-            {
-                for (Probe? moved = first; moved is not null;)
-                {
-                    Probe? next = moved.NextById;
-                    Link(moved);
-                    moved = next;
-                }
-            }
-        }
-
-        Link(probe);
-        _count++;
-    }
-
-    private void Link(Probe probe)
-    {
-        ref Probe? first = ref _byId[probe.Id & (_byId.Length - 1)];
-        probe.NextById = first;
-        first = probe;
     }
 }

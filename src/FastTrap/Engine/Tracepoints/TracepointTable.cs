@@ -6,7 +6,7 @@ namespace FastTrap.Engine;
 /// Tracepoints by address: any thread looks up without a lock. What is added makes a new table; what goes is taken out in place.
 /// </summary>
 /// <remarks>
-/// Open addressing, at most half full. A tracepoint that went leaves a mark which look-ups pass over; <see cref="Version"/> tells a reader that some went meanwhile.
+/// Open addressing, at most two thirds full. A tracepoint that went leaves a mark which look-ups pass over; <see cref="Version"/> tells a reader that some went meanwhile.
 /// One writer, the control thread. Source: fasttrap.c, fasttrap_tpoints.</remarks>
 internal sealed class TracepointTable
 {
@@ -42,7 +42,7 @@ internal sealed class TracepointTable
 
     public static TracepointTable Create(IReadOnlyCollection<Tracepoint> tracepoints)
     {
-        int capacity = (int)System.Numerics.BitOperations.RoundUpToPowerOf2((uint)Math.Max(4, tracepoints.Count * 2));
+        int capacity = (int)System.Numerics.BitOperations.RoundUpToPowerOf2((uint)Math.Max(4, (tracepoints.Count * 3 / 2) + 1));
         ulong lowest = ulong.MaxValue;
         ulong highest = 0;
         foreach (Tracepoint tracepoint in tracepoints)

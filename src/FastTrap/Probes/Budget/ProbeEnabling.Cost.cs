@@ -32,8 +32,8 @@ public sealed partial class ProbeEnabling
     {
         using (_gate.Enter())
         {
-            // All probes are in: what the table grew to is more than it needs.
-            _enabled.TrimExcess();
+            // All probes are in: what the list grew to is more than it needs.
+            _enabled.Trim();
         }
 
         _meter.Begin(now);

@@ -25,7 +25,7 @@ internal sealed class FunctionProbes(string suffix, InstructionSet isa, ReadCode
         FunctionCode code = new(isa, new CodeWindow(read));
         FunctionMatcher.ForEach(
             module, new Glob(description.Function), Demangler.LooksDemangled(description.Function),
-            (index, name) => AddFunction(module, code, names, index, name, result), cancellationToken);
+            (index, name) => AddFunction(module, code, names, index, NameOf(module, index, name), result), cancellationToken);
     }
 
     public void List(ModuleCode module, ProbeDescription description, List<ProbeInfo> probes, CancellationToken cancellationToken)
@@ -37,7 +37,10 @@ internal sealed class FunctionProbes(string suffix, InstructionSet isa, ReadCode
             (index, name) => ProbeLister.Add(_provider, module.Name, name, module.GetExtent(index), names, code, probes), cancellationToken);
     }
 
-    private void AddFunction(ModuleCode module, FunctionCode code, NamePattern names, int index, string name, MatchResult result)
+    /// <summary>The table outlives its module only if it is a file's; that of JIT code is made again and again.</summary>
+    private static FunctionName NameOf(ModuleCode module, int index, string name) => new(name, module.Image is null ? null : module.Symbols, index);
+
+    private void AddFunction(ModuleCode module, FunctionCode code, NamePattern names, int index, FunctionName name, MatchResult result)
     {
         if ((module.Symbols.GetFlags(index) & SymbolFlags.Ifunc) == 0)
         {
@@ -61,7 +64,7 @@ internal sealed class FunctionProbes(string suffix, InstructionSet isa, ReadCode
         }
     }
 
-    private void AddProbes(ModuleCode module, FunctionCode code, NamePattern names, FunctionExtent extent, string function, MatchResult result)
+    private void AddProbes(ModuleCode module, FunctionCode code, NamePattern names, FunctionExtent extent, FunctionName function, MatchResult result)
     {
         if (names.MatchesEntry)
         {
@@ -112,7 +115,7 @@ internal sealed class FunctionProbes(string suffix, InstructionSet isa, ReadCode
     }
 
     private void AddOffsets(
-        ModuleCode module, FunctionCode code, NamePattern names, FunctionExtent extent, string function, bool isScanned, ProbeRefusal refusal, MatchResult result)
+        ModuleCode module, FunctionCode code, NamePattern names, FunctionExtent extent, FunctionName function, bool isScanned, ProbeRefusal refusal, MatchResult result)
     {
         if (!isScanned)
         {
@@ -131,7 +134,7 @@ internal sealed class FunctionProbes(string suffix, InstructionSet isa, ReadCode
     }
 
     private void AddAt(
-        ModuleCode module, FunctionCode code, FunctionExtent extent, string function, string name, ProbeKind kind, ulong address, MatchResult result)
+        ModuleCode module, FunctionCode code, FunctionExtent extent, FunctionName function, string name, ProbeKind kind, ulong address, MatchResult result)
     {
         if (!code.TryDecode(address, out DisplacedInstruction instruction, out ProbeRefusal refusal))
         {
@@ -142,7 +145,7 @@ internal sealed class FunctionProbes(string suffix, InstructionSet isa, ReadCode
         Add(module, extent, function, name, kind, [instruction], result);
     }
 
-    private void AddReturn(ModuleCode module, FunctionCode code, string function, MatchResult result)
+    private void AddReturn(ModuleCode module, FunctionCode code, FunctionName function, MatchResult result)
     {
         List<ulong> sites = [];
         code.AddReturnSites(sites);
@@ -167,7 +170,7 @@ internal sealed class FunctionProbes(string suffix, InstructionSet isa, ReadCode
     }
 
     private static void Add(
-        ModuleCode module, FunctionExtent extent, string function, string name, ProbeKind kind, DisplacedInstruction[] instructions, MatchResult result) =>
+        ModuleCode module, FunctionExtent extent, FunctionName function, string name, ProbeKind kind, DisplacedInstruction[] instructions, MatchResult result) =>
         result.Add(new ProbeSpec
         {
             Module = module.Name,
@@ -181,7 +184,7 @@ internal sealed class FunctionProbes(string suffix, InstructionSet isa, ReadCode
             Instructions = instructions,
         });
 
-    private void Fail(ModuleCode module, string function, string name, ulong address, ProbeRefusal refusal, MatchResult result) =>
+    private void Fail(ModuleCode module, FunctionName function, string name, ulong address, ProbeRefusal refusal, MatchResult result) =>
         result.Failures.Add(new ProbeFailure($"{_provider}:{module.Name}:{function}:{name}", address, refusal, refusal.Describe()));
 
     private bool ReadAll(ulong address, Span<byte> buffer) => read(address, buffer) == buffer.Length;

@@ -26,7 +26,7 @@ internal static class RegisteredProbes
     {
         foreach ((Provider provider, Probe probe) in Find(core, proc, description, meant))
         {
-            probes.Add(new ProbeInfo(provider.Name, probe.Module, probe.Function, probe.Name, probe.AllSites.First())
+            probes.Add(new ProbeInfo(provider.Name, probe.Module, probe.Function, probe.Name, probe.Address)
             {
                 SiteCount = probe.SiteCount,
                 Arguments = probe.Arguments,

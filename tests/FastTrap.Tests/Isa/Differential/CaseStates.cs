@@ -40,15 +40,15 @@ internal sealed class CaseStates(Random random, ulong code)
         or Mnemonic.Getsec or Mnemonic.Altinst or Mnemonic.Vmgexit);
 
     /// <summary>
-    /// False if no state was found in which an atomic access stays within a cache line (over two, it would slow the whole machine), or a bit within the
-    /// arena.
+    /// False if no state was found in which an atomic access stays within a cache line (over two, it would slow the whole machine), or another access
+    /// within the arena.
     /// </summary>
     public bool TryMake(in Instruction instruction, ulong entry, ulong target, out CaseInput input)
     {
         for (int i = 0; i < 8; i++)
         {
             input = Make(instruction, entry, target);
-            if ((!IsAtomic(instruction) || !IsSplit(instruction, input)) && !IsFarBit(instruction, input))
+            if ((!IsAtomic(instruction) || !IsSplit(instruction, input)) && !IsAstray(instruction, input))
             {
                 return true;
             }
@@ -61,9 +61,23 @@ internal sealed class CaseStates(Random random, ulong code)
     private static bool IsAtomic(in Instruction instruction) =>
         instruction.HasLockPrefix || instruction.Mnemonic is Mnemonic.Xchg or Mnemonic.Cmpxchg16b or Mnemonic.Cmpxchg8b;
 
-    /// <summary>A bit may be 2^60 bytes from its operand's address: anywhere in the target's own data.</summary>
-    private static bool IsFarBit(in Instruction instruction, CaseInput input) =>
-        IsBitInMemory(instruction) && Address(instruction, 0, input) - (Arena.Data - 0x10000) > 0x20000;
+    /// <summary>
+    /// A bit may be 2^60 bytes from its operand's address, and the mask of an XSAVE may be the register that its address is made of: anywhere in the target's own data.
+    /// </summary>
+    private static bool IsAstray(in Instruction instruction, CaseInput input)
+    {
+        if (!IsBitInMemory(instruction) && !IsMasked(instruction))
+        {
+            return false;
+        }
+
+        const ulong Lowest = 0x10000;
+        ulong address = Address(instruction, 0, input);
+        return address >= Lowest && address - (Arena.Data - 0x10000) > 0x20000 && (IsBitInMemory(instruction) || !IsWritable(address, CaseResult.VectorsLength));
+    }
+
+    private static bool IsMasked(in Instruction instruction) => instruction.Mnemonic is
+        Mnemonic.Xsave or Mnemonic.Xsave64 or Mnemonic.Xsaveopt or Mnemonic.Xsaveopt64 or Mnemonic.Xsavec or Mnemonic.Xsavec64 or Mnemonic.Xrstor or Mnemonic.Xrstor64;
 
     private static bool IsBitInMemory(in Instruction instruction) =>
         instruction.Mnemonic is Mnemonic.Bt or Mnemonic.Bts or Mnemonic.Btr or Mnemonic.Btc

@@ -38,6 +38,7 @@ public sealed class StandingSemaphoreTests : LiveTest
         {
             Assert.That(target.SendAndReadCount("open", "semaphore"), Is.EqualTo(1), $"round {round}");
             Assert.That(target.SendAndReadCount("work 10", "fired"), Is.EqualTo(10));
+            Assert.That(target.ReadCount("semaphore"), Is.EqualTo(1));
             Assert.That(target.SendAndReadCount("close", "semaphore"), Is.EqualTo(-1));
         }
 

@@ -12,7 +12,7 @@ internal sealed class Bpftrace : IDisposable
 
     private Bpftrace(PublishingProcess process, string script)
     {
-        _tool = TargetProcess.Start(Require(), ["-B", "line", "-o", _directory["out"], "-p", $"{process.ProcessId}", "-e", script]);
+        _tool = TargetProcess.Start(Require(), ["-B", "none", "-o", _directory["out"], "-p", $"{process.ProcessId}", "-e", script], new TargetStart { Environment = new Dictionary<string, string> { ["BPFTRACE_PERF_RB_PAGES"] = "1024" } });
     }
 
     private string[] Lines => File.Exists(_directory["out"]) ? File.ReadAllText(_directory["out"]).Split('\n') : [];
