@@ -45,12 +45,18 @@ public sealed class ToolTests
             usdt:*:netargs:request__start { if (arg1 == 0) { printf("armed request\n"); } else { printf("[%s] %d %d %d\n", str(arg0), arg0 == 0, arg1, arg2); } }
             usdt:*:netargs:six { if (arg0 == 0) { printf("armed six\n"); } else { printf("%llx %llx %d %d %d %d\n", arg0, arg1, arg2, arg3, arg4, arg5); } }
             """, "armed bare", "armed request", "armed six");
-        process.Ask("text grüße 大");
-        process.Ask("mixed");
-        process.Ask("long 5000");
+
+        // Several times: BPF reads no page that is not in memory at that moment.
+        for (int i = 0; i < 5; i++)
+        {
+            process.Ask("text grüße 大");
+            process.Ask("mixed");
+            process.Ask("long 5000");
+        }
+
         IReadOnlyList<string> lines = tool.Finish();
         Assert.That(lines, Does.Contain("[grüße 大] 0 200 65000").And.Contains("[] 1 1 2").And.Contains("ffffffffffffffff ee6b2800 -2 122 1 -1"));
-        Assert.That(lines.Count(line => line.StartsWith("[xxxxxxxx", StringComparison.Ordinal) && line.EndsWith("] 0 1 2", StringComparison.Ordinal)), Is.EqualTo(1));
+        Assert.That(lines.Count(line => line.StartsWith("[xxxxxxxx", StringComparison.Ordinal) && line.EndsWith("] 0 1 2", StringComparison.Ordinal)), Is.GreaterThan(0));
     }
 
     [Test]
