@@ -4,9 +4,8 @@ namespace FastTrap.Symbols;
 
 /// <summary>
 /// Opens the files behind a process's mappings: by the path under the target's root when the same file still stands there, else by
-/// <c>/proc/PID/exe</c> or <c>/proc/PID/map_files</c>, which the kernel keeps to privileged callers, else whatever file of that path has
-/// the
-/// contents that the target's memory shows.
+/// <c>/proc/PID/exe</c> or <c>/proc/PID/map_files</c>, which the kernel keeps to privileged callers, else a descriptor of it that the target
+/// has open (memory files are mostly kept so), else whatever file of that path has the contents that the target's memory shows.
 /// </summary>
 /// <param name="platform">Opens files.</param>
 /// <param name="processId">The target.</param>
@@ -129,6 +128,13 @@ internal sealed class ModuleOpener(
             return Share(mappedFile!, mapped, module);
         }
 
+        if (module.IsDeleted && TryOpenDescriptor(first, module, out image))
+        {
+            file?.Dispose();
+            failure = null;
+            return image;
+        }
+
         if (error == Errno.None)
         {
             if (HasContentsOf(file!, path, module))
@@ -142,6 +148,25 @@ internal sealed class ModuleOpener(
 
         failure = Describe(module, error);
         return null;
+    }
+
+    /// <summary>Looks among the target's open descriptors for the one of a file that has no path any more.</summary>
+    private bool TryOpenDescriptor(in MappedRange range, Module module, out ModuleImage? image)
+    {
+        image = null;
+        string directory = $"/proc/{processId}/fd";
+        List<int> descriptors = [];
+        _ = platform.ListProcIds(directory, descriptors);
+        foreach (int descriptor in descriptors)
+        {
+            string path = $"{directory}/{descriptor}";
+            if (platform.ReadLink(path, out _) is { } link && link.StartsWith(module.Path, StringComparison.Ordinal) && TryOpenAs(path, range, module, out image))
+            {
+                return true;
+            }
+        }
+
+        return false;
     }
 
     private bool TryOpenAs(string path, in MappedRange range, Module module, out ModuleImage? image)
