@@ -1,10 +1,12 @@
-/* blocked [LOOPS] [handler|ignore|default]: threads that block SIGTRAP, or all signals, call probed functions; their masks and the handler must stay. */
+/* blocked [LOOPS] [handler|ignore|default] [PENDING]: threads that block SIGTRAP, or all signals, call probed functions; their masks and the handler must stay. With PENDING 1, each
+ * that blocks SIGTRAP sends one to itself before the calls, and takes it after them. */
 #include "target.h"
 #include <pthread.h>
 #include <signal.h>
+#include <time.h>
 
 enum { NONE, TRAP_ONLY, ALL, ALL_BUT_TRAP, KINDS };
-static int loops;
+static int loops, pending;
 static uint64_t total;
 static volatile double factor = 1.25;
 static volatile int handled;
@@ -15,6 +17,17 @@ PROBED double hot_slot(double value) { return value * factor; }
 static pthread_barrier_t masked, started;
 
 static void on_trap(int signal) { (void)signal; handled++; }
+
+static void take(int kind)
+{
+    siginfo_t info;
+    sigset_t trap;
+    sigemptyset(&trap);
+    sigaddset(&trap, SIGTRAP);
+    /* Not the library's call: it makes another code of SI_TKILL. */
+    if (syscall(SYS_rt_sigtimedwait, &trap, &info, &(struct timespec){ 0 }, 8) != SIGTRAP) target_fail("kind %d: SIGTRAP is not pending any more", kind);
+    else if (info.si_code != SI_TKILL || info.si_pid != getpid() || info.si_uid != getuid()) target_fail("kind %d: code %d from %d", kind, info.si_code, (int)info.si_pid);
+}
 
 static void *work(void *argument)
 {
@@ -29,8 +42,11 @@ static void *work(void *argument)
     pthread_barrier_wait(&masked);
     pthread_barrier_wait(&started);
     for (int i = 0; i < loops; i++) {
+        int sends = pending && kind != NONE && kind != ALL_BUT_TRAP;
+        if (sends) raise(SIGTRAP);
         if (hot(i) != i * 7) target_fail("hot");
         { double r = hot_slot(i); if (r != i * 1.25) target_fail("hot_slot kind %d loop %d gave %g", kind, i, r); }
+        if (sends) take(kind);
         pthread_sigmask(SIG_SETMASK, NULL, &now);
         for (int s = 1; s < 65; s++)
             if (sigismember(&now, s) != sigismember(&before, s)) {
@@ -45,6 +61,7 @@ static void *work(void *argument)
 int main(int argc, char **argv)
 {
     loops = target_argument(argc, argv, 1, 200);
+    pending = target_argument(argc, argv, 3, 0);
     const char *how = argc > 2 ? argv[2] : "handler";
     struct sigaction set = { .sa_flags = SA_RESTART }, now;
     set.sa_handler = strcmp(how, "handler") == 0 ? on_trap : strcmp(how, "ignore") == 0 ? SIG_IGN : SIG_DFL;

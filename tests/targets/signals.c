@@ -1,7 +1,9 @@
-/* signals [THREADS] [LOOPS] [FAULTS] [SIGNALS]: probed functions under a rain of signals, then synchronous faults at known instructions.
- * After its LOOPS each thread goes on until SIGNALS have been handled in all; the checksum is of the LOOPS alone. */
+/* signals [THREADS] [LOOPS] [FAULTS] [SIGNALS] [TRAPS]: probed functions under a rain of signals, then synchronous faults at known instructions.
+ * After its LOOPS each thread goes on until SIGNALS have been handled in all; the checksum is of the LOOPS alone. Of TRAPS SIGTRAPs that are sent to the
+ * threads meanwhile, each is waited for, and sent again if it does not come. */
 #include "target.h"
 #include <pthread.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/time.h>
@@ -13,7 +15,9 @@
 
 static struct { uintptr_t start, end; } ranges[64];
 static int range_count, loops, minimum;
-static uint64_t handled_count, outside, checksum, work_calls, handler_calls;
+static volatile int traps_left;
+static sem_t trapped;
+static uint64_t trapped_count, handled_count, outside, checksum, work_calls, handler_calls;
 static volatile uint64_t global_word = 0x1234;
 static double global_double = 1.5;
 
@@ -47,8 +51,9 @@ static void on_signal(int signal, siginfo_t *info, void *context)
     int saved = errno;
     uintptr_t pc = (uintptr_t)((ucontext_t *)context)->uc_mcontext.gregs[REG_RIP];
     if (!is_known(pc) && __atomic_add_fetch(&outside, 1, __ATOMIC_RELAXED) <= 3) target_fail("handler of signal %d saw pc %lx", signal, (unsigned long)pc);
-    in_handler(signal);
-    __atomic_add_fetch(&handled_count, 1, __ATOMIC_RELAXED);
+    if (signal != SIGTRAP) in_handler(signal);
+    __atomic_add_fetch(signal == SIGTRAP ? &trapped_count : &handled_count, 1, __ATOMIC_SEQ_CST);
+    if (signal == SIGTRAP) sem_post(&trapped);
     errno = saved;
 }
 
@@ -73,6 +78,14 @@ static uint64_t one_round(uint64_t i)
     return target_mix(sum, work_string(i));
 }
 
+/* Waits for the handler of a SIGTRAP; 0 when the time is up. */
+static int is_trapped(const struct timespec *until)
+{
+    int result;
+    while ((result = sem_timedwait(&trapped, until)) != 0 && errno == EINTR) continue;
+    return result == 0;
+}
+
 static void *work(void *argument)
 {
     uint64_t sum = (uint64_t)(uintptr_t)argument;
@@ -85,7 +98,7 @@ static void *work(void *argument)
     uint64_t rounds = 0;
     for (; rounds < (uint64_t)loops; rounds++) sum = target_mix(sum, one_round(rounds));
     uint64_t first = one_round(1);
-    for (rounds++; __atomic_load_n(&handled_count, __ATOMIC_RELAXED) < (uint64_t)minimum; rounds++)
+    for (rounds++; __atomic_load_n(&handled_count, __ATOMIC_RELAXED) < (uint64_t)minimum || traps_left; rounds++)
         if (one_round(1) != first) target_fail("a round under signals differs");
     timer_delete(timer);
     __atomic_add_fetch(&work_calls, rounds, __ATOMIC_SEQ_CST);
@@ -141,6 +154,7 @@ int main(int argc, char **argv)
     loops = target_argument(argc, argv, 2, 500);
     int rounds = target_argument(argc, argv, 3, 20);
     minimum = target_argument(argc, argv, 4, 50);
+    int traps = traps_left = target_argument(argc, argv, 5, 0);
     read_ranges();
     static char stack[65536];
     stack_t alternate = { .ss_sp = stack, .ss_size = sizeof stack };
@@ -148,6 +162,7 @@ int main(int argc, char **argv)
     struct sigaction action = { .sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_RESTART };
     sigaction(SIGALRM, &action, NULL);
     sigaction(SIGUSR1, &action, NULL);
+    if (traps) sigaction(SIGTRAP, &action, NULL);
     struct sigaction fault = { .sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_ONSTACK };
     sigaction(SIGSEGV, &fault, NULL);
     sigaction(SIGFPE, &fault, NULL);
@@ -161,7 +176,18 @@ int main(int argc, char **argv)
     pthread_t ids[64];
     for (int i = 0; i < threads && i < 64; i++)
         if (pthread_create(&ids[i], NULL, work, (void *)(uintptr_t)i)) return 96;
+    uint64_t again = 0;
+    for (; traps_left; traps_left--) {
+        struct timespec until;
+        do {
+            pthread_kill(ids[traps_left % threads], SIGTRAP);
+            clock_gettime(CLOCK_REALTIME, &until);
+            until.tv_sec++;
+        } while (!is_trapped(&until) && ++again);
+    }
     for (int i = 0; i < threads && i < 64; i++) pthread_join(ids[i], NULL);
+    if (traps) target_say("count trapped %llu", (unsigned long long)trapped_count);
+    if (traps) target_say("count again %llu", (unsigned long long)again);
     memset(&timer, 0, sizeof timer);
     setitimer(ITIMER_REAL, &timer, NULL);
 

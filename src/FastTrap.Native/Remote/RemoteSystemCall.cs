@@ -49,7 +49,6 @@ internal ref struct RemoteSystemCall
         | Signal.Bit(Signal.SIGBUS)
         | Signal.Bit(Signal.SIGILL)
         | Signal.Bit(Signal.SIGFPE)
-        | Signal.Bit(Signal.SIGTRAP)
         | Signal.Bit(Signal.SIGSYS));
 
     private readonly IPlatform _platform;
@@ -87,6 +86,31 @@ internal ref struct RemoteSystemCall
         RemoteSystemCall call = new(platform, in thread, held);
         Errno error = call.Run(number, arguments, out long value);
         return new RemoteResult(error, value, call._lastStatus);
+    }
+
+    /// <summary>
+    /// From the signal-delivery-stop of an asynchronous signal: gives that signal back to the kernel, with all its details, which keeps it until the thread goes on. The thread
+    /// stands in a PTRACE_EVENT_STOP then, and has executed nothing.
+    /// </summary>
+    /// <param name="platform">The kernel.</param>
+    /// <param name="thread">Who stands there.</param>
+    /// <param name="signal">Its number.</param>
+    /// <param name="held">As for a call.</param>
+    /// <param name="last">As for a call.</param>
+    public static Errno PutBack(IPlatform platform, in RemoteThread thread, int signal, List<SignalInfo> held, out WaitStatus last)
+    {
+        RemoteSystemCall call = new(platform, in thread, held);
+        Errno error = platform.GetSignalMask(thread.ThreadId, out ulong mask);
+        if (error == Errno.None && (error = platform.SetSignalMask(thread.ThreadId, s_asynchronousSignals | Signal.Bit(signal))) == Errno.None)
+        {
+            // Delivered to a thread that blocks it, a signal is pending again.
+            error = call.ReachEventStop(signal);
+            Errno restoreError = error == Errno.ESRCH ? error : platform.SetSignalMask(thread.ThreadId, mask);
+            error = error == Errno.None ? restoreError : error;
+        }
+
+        last = call._lastStatus;
+        return error;
     }
 
     private Errno Run(int number, ReadOnlySpan<ulong> arguments, out long value)
@@ -233,12 +257,12 @@ internal ref struct RemoteSystemCall
     }
 
     /// <summary>From any stop to a PTRACE_EVENT_STOP, without running an instruction of the target.</summary>
-    private Errno ReachEventStop()
+    private Errno ReachEventStop(int signal = 0)
     {
         Errno error = _platform.Interrupt(_thread.ThreadId);
         for (int i = 0; i < MaximalStops && error == Errno.None; i++)
         {
-            error = _platform.Continue(_thread.ThreadId, 0);
+            error = _platform.Continue(_thread.ThreadId, i == 0 ? signal : 0);
             error = error == Errno.None ? NextStop() : error;
             if (error == Errno.None && _lastStatus.Event == PtraceEvent.Stop)
             {

@@ -46,6 +46,12 @@ internal interface ITrapHandler
     /// <summary>Whether a trap of the handler's stands at an address.</summary>
     bool IsTrapAt(ulong address);
 
+    /// <summary>
+    /// Whether a trap of the handler's stands at an address, in its own memory as well, or stood there a moment ago in place of an instruction longer than the trap: a thread just
+    /// behind it has executed it.
+    /// </summary>
+    bool IsAnyTrapAt(ulong address);
+
     /// <summary>Replaces the handler's traps in bytes that were read by what they displaced.</summary>
     void Unmask(ulong address, Span<byte> bytes);
 

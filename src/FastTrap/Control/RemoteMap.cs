@@ -82,6 +82,18 @@ internal static class RemoteMap
         }
     }
 
+    /// <summary>
+    /// From a stop for an asynchronous signal: the kernel keeps that signal until the thread goes on. The thread stands in another stop then.
+    /// </summary>
+    public static Errno PutBack(ProcessHandle process, TracedTask task, int signal)
+    {
+        List<SignalInfo> held = [];
+        RemoteThread thread = new(process.ProcessId, task.ThreadId, process.Architecture, 0);
+        Errno error = RemoteSystemCall.PutBack(process.Platform, thread, signal, held, out WaitStatus last);
+        TakeOver(process, task, held, last);
+        return error;
+    }
+
     private static Errno Prepare(ProcessHandle process, TracedTask task, out RemoteThread thread)
     {
         thread = default;

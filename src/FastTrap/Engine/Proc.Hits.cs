@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Diagnostics.CodeAnalysis;
 using FastTrap.Control;
 using FastTrap.Engine.Mechanisms;
 using FastTrap.Isa;
@@ -12,17 +13,38 @@ internal sealed partial class Proc
 {
     public TrapOutcome OnTrap(TracedTask task, ref RegisterSet registers, ulong trapAddress)
     {
-        if (_table.Find(trapAddress) is { } tracepoint)
+        if (!task.StoppedByTrapInstruction)
         {
-            // A SIGTRAP that somebody sent may find the pc just behind a one-byte instruction that is probed, or, where traps do not move it, on any.
-            return (!Isa.TrapAdvancesProgramCounter || tracepoint.Instruction.Length <= _breakpoint.PatchLength) && !task.StoppedByTrapInstruction
-                ? TrapOutcome.NotOurs
-                : OnHit(tracepoint, task, ref registers);
+            return TrapOutcome.NotOurs;
         }
 
-        return _slots.Contains(trapAddress) && (Isa.TrapAdvancesProgramCounter || task.StoppedByTrapInstruction)
-            ? OnSlotTrap(task, ref registers, trapAddress)
-            : TrapOutcome.NotOurs;
+        if (_table.Find(trapAddress) is { } tracepoint)
+        {
+            return OnHit(tracepoint, task, ref registers);
+        }
+
+        return _slots.Contains(trapAddress) ? OnSlotTrap(task, ref registers, trapAddress) : TrapOutcome.NotOurs;
+    }
+
+    public bool IsAnyTrapAt(ulong address)
+    {
+        if (_slots.Contains(address))
+        {
+            return _slots.IsTouchTrap(address) || TryFindSlotTrap(address, out _);
+        }
+
+        return IsTrapAt(address) || (WasTrap(address) && IsLongerThanTrap(address));
+    }
+
+    private bool TryFindSlotTrap(ulong address, [NotNullWhen(true)] out Tracepoint? tracepoint) =>
+        _slots.TryFind(address, out tracepoint) && address == tracepoint.SlotAddress + (ulong)tracepoint.Slot.TrapOffset;
+
+    private bool IsLongerThanTrap(ulong address)
+    {
+        Span<byte> code = stackalloc byte[Isa.MaxInstructionLength];
+        int length = Process.Platform.ReadMemory(ProcessId, address, code);
+        return length > 0 && Isa.TryDecode(code[..length], address, out DisplacedInstruction instruction, out _)
+            && instruction.Length > Isa.TrapBytes.Length;
     }
 
     /// <summary>The stop is over: those it was for pay for it.</summary>
@@ -79,9 +101,8 @@ internal sealed partial class Proc
             return RetryAfterTouch(touched, task, ref registers);
         }
 
-        if (!_slots.TryFind(trapAddress, out Tracepoint? tracepoint) || trapAddress != tracepoint.SlotAddress + (ulong)tracepoint.Slot.TrapOffset)
+        if (!TryFindSlotTrap(trapAddress, out Tracepoint? tracepoint))
         {
-            // A SIGTRAP that somebody sent to a thread which happens to be here.
             return TrapOutcome.NotOurs;
         }
 

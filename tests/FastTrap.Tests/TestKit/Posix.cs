@@ -205,6 +205,18 @@ internal static unsafe partial class Posix
     public static int OpenPerfEvent(void* attributes, int threadId, int cpu) =>
         (int)syscall(SYS_perf_event_open, (nint)attributes, threadId, cpu, -1, 8);
 
+    /// <summary>A condition on the fields of a tracepoint's event (PERF_EVENT_IOC_SET_FILTER of linux/perf_event.h).</summary>
+    public static void SetEventFilter(int descriptor, string filter)
+    {
+        fixed (byte* text = Utf8(filter))
+        {
+            Check(ioctl(descriptor, 0x40082406, (nint)text), nameof(ioctl));
+        }
+    }
+
+    [LibraryImport("libc", SetLastError = true)]
+    private static partial int ioctl(int descriptor, nuint request, nint argument);
+
     [LibraryImport("libc")]
     private static partial byte* realpath(byte* path, byte* resolved);
 

@@ -129,6 +129,7 @@ internal sealed partial class ControlThread
         registers.ProgramCounter = address;
         _platform.SetRegisters(task.ThreadId, registers);
         RestoreTrapMask(task);
+        task.ResumedWith = registers;
         Resume(task, 0);
     }
 

@@ -165,7 +165,7 @@ internal sealed partial class ControlThread
             _registers = new RegisterSet(process.Architecture);
         }
 
-        if (_platform.GetRegisters(task.ThreadId, ref _registers) != Errno.None)
+        if (_platform.GetRegisters(task.ThreadId, ref _registers) != Errno.None || _platform.GetSignalInfo(task.ThreadId, out SignalInfo info) != Errno.None)
         {
             // Killed between the stop and the question: its end is reported next.
             return;
@@ -175,6 +175,12 @@ internal sealed partial class ControlThread
 
         // int3 leaves the pc behind itself, brk on itself.
         ulong trapAddress = process.Architecture == Architecture.X64 ? _registers.ProgramCounter - 1 : _registers.ProgramCounter;
+        task.StoppedByTrapInstruction = process.IsTrapInstruction(info);
+        if (!task.StoppedByTrapInstruction && HidesTrap(process, task, info, trapAddress) && !TrySplit(process, task, info))
+        {
+            return;
+        }
+
         if (process.ControlBreakpoints.Find(trapAddress) is { } breakpoint && OnControlBreakpoint(process, task, breakpoint))
         {
             return;
@@ -193,6 +199,7 @@ internal sealed partial class ControlThread
         }
 
         RestoreTrapMask(task);
+        task.ResumedWith = _registers;
 
         if (outcome == TrapOutcome.ContinueWithSignal)
         {
@@ -216,8 +223,12 @@ internal sealed partial class ControlThread
     {
         if (!task.StoppedByTrapInstruction)
         {
-            // Sent by somebody.
-            if (process.Handler is { } sentTo && sentTo.IsOutOfLine(_registers.ProgramCounter))
+            // Sent by somebody. A program that ignores it has that reset by each trap of ours.
+            if (process.TrapDisposition is { IsIgnored: true } && !TrapDisposition.IsNeeded(_platform, process.ProcessId))
+            {
+                Resume(task, 0);
+            }
+            else if (process.Handler is { } sentTo && sentTo.IsOutOfLine(_registers.ProgramCounter))
             {
                 OnSignalOutOfLine(sentTo, task, Signal.SIGTRAP);
             }
@@ -243,10 +254,7 @@ internal sealed partial class ControlThread
         }
 
         // Stale: the trap was removed after the thread had executed it. The instruction is executed as if it had never been there.
-        _registers.ProgramCounter = trapAddress;
-        _platform.SetRegisters(task.ThreadId, _registers);
-        RestoreTrapMask(task);
-        Resume(task, 0);
+        GoOnAt(task, ref _registers, trapAddress);
     }
 
     private bool IsTrapInText(ProcessHandle process, TracedTask task, ulong trapAddress)
@@ -267,16 +275,14 @@ internal sealed partial class ControlThread
     /// </summary>
     private void RestoreTrapMask(TracedTask task)
     {
-        const ulong Trap = 1UL << (Signal.SIGTRAP - 1);
-        const ulong Siblings = (1UL << (Signal.SIGSEGV - 1)) | (1UL << (Signal.SIGILL - 1)) | (1UL << (Signal.SIGFPE - 1));
         if (task.HeldSignal.si_signo != 0 || _platform.GetSignalMask(task.ThreadId, out ulong mask) != Errno.None)
         {
             return;
         }
 
-        if ((mask & Trap) == 0 && mask != task.KnownMask && ((mask | Trap) == task.KnownMask || (mask & Siblings) == Siblings))
+        if (IsUnblockedByTrap(task, mask))
         {
-            mask |= Trap;
+            mask |= Signal.Bit(Signal.SIGTRAP);
             _platform.SetSignalMask(task.ThreadId, mask);
             if (task.Process.TrapDisposition is { IsKnown: true, IsIgnored: false } disposition)
             {
@@ -285,6 +291,13 @@ internal sealed partial class ControlThread
         }
 
         task.KnownMask = mask;
+    }
+
+    private static bool IsUnblockedByTrap(TracedTask task, ulong mask)
+    {
+        const ulong Trap = 1UL << (Signal.SIGTRAP - 1);
+        const ulong Siblings = (1UL << (Signal.SIGSEGV - 1)) | (1UL << (Signal.SIGILL - 1)) | (1UL << (Signal.SIGFPE - 1));
+        return (mask & Trap) == 0 && mask != task.KnownMask && ((mask | Trap) == task.KnownMask || (mask & Siblings) == Siblings);
     }
 
     /// <summary>

@@ -83,9 +83,10 @@ internal sealed class TracedTask(int threadId, ProcessHandle process)
     public void Hold() => Holds++;
 
     /// <summary>
-    /// Whether the SIGTRAP the thread stopped with was raised by a trap instruction, not sent with kill. One system call;
-    /// asked only where the two could be confused.
+    /// Whether the SIGTRAP the thread stopped with is that of a trap instruction which it has executed, not one that somebody sent.
     /// </summary>
-    public bool StoppedByTrapInstruction =>
-        Process.Platform.GetSignalInfo(ThreadId, out SignalInfo info) == Errno.None && Process.IsTrapInstruction(info);
+    public bool StoppedByTrapInstruction { get; set; }
+
+    /// <summary>The registers it was given when it last went on from a trap.</summary>
+    public RegisterSet ResumedWith;
 }

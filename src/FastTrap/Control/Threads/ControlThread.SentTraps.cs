@@ -1,0 +1,61 @@
+using System.Runtime.InteropServices;
+using FastTrap.Native;
+
+namespace FastTrap.Control;
+
+/// <summary>Traps that the kernel has merged with a SIGTRAP which somebody sent.</summary>
+/// <remarks>
+/// The kernel keeps one SIGTRAP for each thread, with the details of the first. If one that was sent is pending when the thread executes a trap, because the thread had not noticed it yet
+/// or blocks it, a single report comes, which looks sent, from behind the trap. Both are due: the trap is served, and the signal comes after it. The other way round, a signal that is
+/// sent between the trap and its report is dropped by the kernel, and nobody learns of it.
+/// </remarks>
+internal sealed partial class ControlThread
+{
+    /// <summary>Whether a thread that got a SIGTRAP which is no trap instruction's has executed a trap of ours all the same. Its registers are in <c>_registers</c>.</summary>
+    private bool HidesTrap(ProcessHandle process, TracedTask task, in SignalInfo info, ulong trapAddress)
+    {
+        if (info.IsSynchronous || (process.ControlBreakpoints.Find(trapAddress) is null && process.Handler?.IsAnyTrapAt(trapAddress) != true))
+        {
+            return false;
+        }
+
+        if (process.Architecture == Architecture.Arm64)
+        {
+            // It stands on the trap, and will execute it if it has not: that tells nothing, and need not, unless SIGTRAP is blocked.
+            return process.TrapDisposition is { IsKnown: true, IsIgnored: false }
+                ? !TrapDisposition.IsNeeded(_platform, process.ProcessId)
+                : _platform.GetSignalMask(task.ThreadId, out ulong mask) == Errno.None && IsUnblockedByTrap(task, mask);
+        }
+
+        // Behind a trap one stands only by having executed it; but also with the instruction of one byte done that it displaces. A signal that was sent while the
+        // thread stood is reported before it executes anything.
+        int words = RegisterSet.X64WordCount;
+        return !_registers.Words[..words].SequenceEqual(task.ResumedWith.Words[..words]);
+    }
+
+    /// <summary>Makes two of the one report: the signal waits in the kernel for the thread to go on, and the stop is the trap's. False if the thread has died.</summary>
+    private bool TrySplit(ProcessHandle process, TracedTask task, in SignalInfo info)
+    {
+        task.StoppedByTrapInstruction = true;
+        if (task.HeldSignal.si_signo != 0)
+        {
+            (task.HeldBehind ??= []).Add(info);
+            return true;
+        }
+
+        Errno error = RemoteMap.PutBack(process, task, info.si_signo);
+        if (error == Errno.ESRCH)
+        {
+            // If its end has been reported meanwhile, that is what follows.
+            Resume(task, 0);
+            return false;
+        }
+
+        if (error != Errno.None)
+        {
+            RemoteMap.SendAgain(process, task, info);
+        }
+
+        return true;
+    }
+}
