@@ -119,9 +119,9 @@ public sealed class Arm64ControlTests(string processor) : Arm64LiveTest(processo
     }
 
     [Test]
-    public async Task MasksAndActionsOfTrapSignalsStay([Values("handler", "ignore", "default")] string disposition)
+    public async Task MasksAndActionsOfTrapSignalsStay([Values("handler", "ignore", "default")] string disposition, [Values("0", "1")] string pending)
     {
-        using GuestProcess target = Start("blocked", "10", disposition);
+        using GuestProcess target = Start("blocked", "10", disposition, pending);
         TracedProcess process = await Tracer.AttachAsync(target.ProcessId);
         ProbeEnabling hot = await process.EnableAsync("a.out:hot:*", CountOnly);
         ProbeEnabling slot = await process.EnableAsync("a.out:hot_slot:*", CountOnly);

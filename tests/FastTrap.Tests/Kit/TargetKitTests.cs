@@ -1,3 +1,4 @@
+using System.Globalization;
 using FastTrap.Tests.TestKit;
 
 namespace FastTrap.Tests.Kit;
@@ -81,6 +82,25 @@ public sealed class TargetKitTests
         target.Dispose();
         Assert.That(Directory.Exists($"/proc/{processId}"), Is.False);
         Assert.That(Leftovers.Find(), Has.None.Contains("child process"));
+    }
+
+    [TestCase("states", "traced")]
+    [TestCase("/bin/sh", "-c", "sh -c 'echo child $$; exec sleep 1000' & wait")]
+    [TestCase("/bin/sh", "-c", "sh -c 'echo child $$; exec sleep 1000' & echo done", true)]
+    public void NobodyWhomATargetStartsIsLeftBehind(string program, params object[] arguments)
+    {
+        string[] texts = [.. arguments.OfType<string>()];
+        bool endsByItself = arguments.OfType<bool>().Any();
+        using TargetProcess target = TargetProcess.Start(program == "states" ? TargetBuilder.Build(program) : program, texts);
+        int child = int.Parse(target.ReadLineStarting("child ").AsSpan("child ".Length), CultureInfo.InvariantCulture);
+        if (endsByItself)
+        {
+            Assert.That(target.TryWaitForExit(TimeSpan.FromSeconds(20)), Is.True);
+        }
+
+        Assert.That(Directory.Exists($"/proc/{child}"), Is.True);
+        target.Dispose();
+        Assert.That(Directory.Exists($"/proc/{child}"), Is.False);
     }
 
     [Test]

@@ -14,6 +14,9 @@ internal sealed class LineReader(int descriptor) : IDisposable
     /// <summary>Whether the other end is closed and everything was read.</summary>
     public bool IsAtEnd { get; private set; }
 
+    /// <summary>Whether a line was read from the descriptor already, which is no longer readable for it.</summary>
+    public bool HasLine => _lines.Count != 0;
+
     /// <summary>The next line without its end, null at the end of the stream.</summary>
     /// <exception cref="TimeoutException">Nothing came in time.</exception>
     public string? ReadLine(TimeSpan timeout)

@@ -197,6 +197,12 @@ internal sealed class TargetProcess : IDisposable
         long end = Environment.TickCount64 + (long)timeout.TotalMilliseconds;
         while (Exit is null)
         {
+            if (_control.HasLine)
+            {
+                WaitForExitOnly(TimeSpan.Zero);
+                return true;
+            }
+
             Span<Posix.PollFd> waits =
             [
                 new() { Descriptor = _control.Descriptor, Events = Posix.POLLIN },

@@ -1,6 +1,7 @@
+using FastTrap.Tests.Live;
 using FastTrap.Tests.TestKit;
 
-namespace FastTrap.Tests.Live;
+namespace FastTrap.Tests.Control;
 
 /// <summary>SIGTRAPs that are sent to threads which run into traps meanwhile: each arrives once, with its details, and no hit is lost.</summary>
 [TestFixture]
