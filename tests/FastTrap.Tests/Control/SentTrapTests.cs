@@ -29,6 +29,21 @@ public sealed class SentTrapTests : LiveTest
         Assert.That(target.WaitForExit(), Is.EqualTo(new TargetExit(0, 0)), string.Join('\n', target.Lines));
     }
 
+    [Test]
+    public async Task IgnoredSignalStaysIgnored()
+    {
+        using TargetProcess target = TargetProcess.StartTarget("blocked", null, ["5", "ignore"]);
+        TracedProcess process = await Tracer.AttachAsync(target.ProcessId);
+        ProbeEnabling hot = await process.EnableAsync("a.out:hot:entry", CountOnly);
+        target.SendLine("go");
+        Assert.That(target.ReadCount("hot"), Is.EqualTo(hot.HitCount));
+        target.Signal(5);
+        WaitUntil(() => File.ReadAllLines($"/proc/{target.ProcessId}/status").Any(l => l == "ShdPnd:\t0000000000000000"), "the signal is taken");
+        await process.DisposeAsync();
+        target.SendLine("end");
+        Assert.That(target.WaitForExit(), Is.EqualTo(new TargetExit(0, 0)), string.Join('\n', target.Lines));
+    }
+
     [TestCase("a.out:work_*:entry")]
     [TestCase("a.out:work_*:return")]
     [TestCase("a.out:work_*:*")]
