@@ -1,6 +1,6 @@
 /* arm64_signals [THREADS] [LOOPS] [FAULTS] [SIGNALS] [TRAPS]: probed functions under a rain of signals, then synchronous faults at known instructions. The same as signals.c
  * does on x86-64: handlers see program counters of files and the vdso only, and a fault's own. Of TRAPS SIGTRAPs that are sent to the threads meanwhile, each is
- * waited for, and sent again if it does not come. */
+ * waited for. */
 #include "target.h"
 #include <pthread.h>
 #include <signal.h>
@@ -140,10 +140,9 @@ int main(int argc, char **argv)
     pthread_t ids[64];
     for (int i = 0; i < threads; i++) if (pthread_create(&ids[i], NULL, work, (void *)(uintptr_t)i)) return 96;
     for (; traps_left; traps_left--) {
-        for (int waits = 0; __atomic_load_n(&trapped_count, __ATOMIC_SEQ_CST) <= (uint64_t)(traps - traps_left); waits++) {
-            if (waits % 2000 == 0) pthread_kill(ids[traps_left % threads], SIGTRAP);
-            usleep(2000);
-        }
+        pthread_kill(ids[traps_left % threads], SIGTRAP);
+        while (__atomic_load_n(&trapped_count, __ATOMIC_SEQ_CST) <= (uint64_t)(traps - traps_left)) usleep(2000);
+        target_say("trap %d handled", traps - traps_left);
     }
     for (int i = 0; i < threads; i++) pthread_join(ids[i], NULL);
     target_say("count trapped %llu", (unsigned long long)trapped_count);
