@@ -1,7 +1,9 @@
-/* instructions: runs single instructions from given states and keeps what they left: registers, flags, vector state, memory, where they went, or the
- * signal they raised. A case is a block of code and an input, both written from outside while it waits. "native FIRST COUNT" keeps the results;
- * "probed FIRST COUNT" runs the same inputs again and compares: "count differences N". One that never ends is broken off by SIGPROF, which is its result then. All addresses are fixed and below 2 GiB, so that every
- * addressing form reaches its operand; with the argument "far", the code has its operands just in reach and no free memory nearer than they are. */
+/* instructions: runs single instructions from given states and keeps what they left: registers, flags, vector state, tiles, memory, where they went, or
+ * the signal they raised. A case is a block of code and an input, both written from outside while it waits. "native COUNT" keeps the results; "probed COUNT"
+ * runs the same inputs again and compares: "count differences N". One that never ends is broken off by SIGPROF, which is its result then.
+ * What a case may touch has fixed addresses below 2 GiB, so that every addressing form reaches its operand; with the argument "far", the code has its
+ * operands just in reach and no free memory nearer than they are. What the harness needs is where the kernel put it, which no case knows, or read-only. It is
+ * summed up before and after the cases: "spoiled WHAT" if one changed it all the same. "progress" is a file that outlives the program and has the case's index. */
 #include "target.h"
 #include <cpuid.h>
 #include <sched.h>
@@ -11,7 +13,7 @@
 #include <sys/time.h>
 #include <ucontext.h>
 
-#define STATE_AT 0x12000000ul
+#define ANCHORS_AT 0x12000000ul
 #define DATA_AT 0x10000000ul
 #define STACK_AT 0x11000000ul
 #define CODE_AT 0x20000000ul
@@ -19,15 +21,15 @@
 #define CODE_LENGTH 0x100000ul
 #define DATA_LENGTH 0x2000ul
 #define STACK_LENGTH 0x2000ul
-#define INPUTS_AT 0x13000000ul
 #define MAXIMUM_INPUTS 4096
-#define RESULTS_AT 0x700000000000ul
-#define SCRATCH_AT 0x14000000ul
 #define DIFFERENCES 32
 #define XSAVE_LENGTH 2752
+#define TILES_LENGTH 8256
+#define WHOLE_LENGTH 12288
+#define TILES_MASK 0x60000u
 #define PAGE 4096ul
 
-enum { IGNORE_DATA = 1, IGNORE_FPU_POINTERS = 2, FPU_IMAGE_AT_ADDRESS = 4, IGNORE_VECTORS = 8, SAME_WHERE = 16 };
+enum { IGNORE_DATA = 1, IGNORE_FPU_POINTERS = 2, FPU_IMAGE_AT_ADDRESS = 4, IGNORE_VECTORS = 8, SAME_WHERE = 16, TILES = 32, TILE_CONFIGURATION_AT_ADDRESS = 64 };
 
 struct input {
     uint64_t registers[16], flags, fs, gs, entry, seed, options, ignored_registers;
@@ -38,7 +40,7 @@ struct input {
 
 struct result {
     uint64_t registers[16], flags, where, rip, fs, gs, selectors, pkru;
-    uint64_t signal, code, address, trap, error, unused[4];
+    uint64_t signal, code, address, trap, error, tiles, unused[3];
     uint8_t vectors[XSAVE_LENGTH] __attribute__((aligned(64)));
     uint8_t data[DATA_LENGTH], stack[STACK_LENGTH];
 };
@@ -47,21 +49,23 @@ struct result {
 struct state {
     uint64_t registers[16], flags, fs, gs, entry;             /* 0 128 136 144 152 */
     uint64_t host_stack, host_fs, host_gs, mask;              /* 160 168 176 184 */
-    uint64_t fall, target, has_pkru, unused;                  /* 192 200 208 216 */
+    uint64_t is_running, unused, has_pkru, unused2;           /* 192 200 208 216 */
     uint64_t out[16], out_flags, out_where, out_fs, out_gs;   /* 224 352 360 368 376 */
     uint16_t out_selectors[4];                                /* 384 */
-    uint64_t out_pkru, current, unused2[13];                  /* 392 400 */
-    uint8_t in_vectors[4096];                                 /* 512 */
-    uint8_t out_vectors[4096];                                /* 4608 */
+    uint64_t out_pkru, unused3[14];                           /* 392 */
+    uint8_t in_vectors[WHOLE_LENGTH];                         /* 512 */
+    uint8_t out_vectors[WHOLE_LENGTH];                        /* 12800 */
 };
 
-#define S ((volatile struct state *)STATE_AT)
-#define INPUT ((struct input *)INPUTS_AT)
-#define RESULT ((struct result *)RESULTS_AT)
-#define SCRATCH ((struct result *)SCRATCH_AT)
+static struct state state __attribute__((used, aligned(64)));
+static struct input *inputs;
+static struct result *results, *scratch;
+static volatile uint64_t *progress;
+
+#define S ((volatile struct state *)&state)
 
 _Static_assert(offsetof(struct state, out) == 224 && offsetof(struct state, out_pkru) == 392, "offsets in the assembly");
-_Static_assert(offsetof(struct state, in_vectors) == 512 && offsetof(struct state, out_vectors) == 4608, "offsets in the assembly");
+_Static_assert(offsetof(struct state, in_vectors) == 512 && offsetof(struct state, out_vectors) == 12800, "offsets in the assembly");
 
 void run_case(void);
 void capture_fall(void);
@@ -70,37 +74,37 @@ void resume_host(void);
 
 __asm__(
     ".text\n"
-    ".set ST, 0x12000000\n"
     "run_case:\n"
     "  push %rbx\n push %rbp\n push %r12\n push %r13\n push %r14\n push %r15\n"
-    "  mov %rsp, ST+160\n"
-    "  mov ST+184, %eax\n xor %edx, %edx\n xrstor64 ST+512\n"
-    "  mov ST+136, %rax\n wrfsbase %rax\n mov ST+144, %rax\n wrgsbase %rax\n"
-    "  pushq ST+128\n popfq\n"
-    "  mov ST+0, %rax\n mov ST+8, %rcx\n mov ST+16, %rdx\n mov ST+24, %rbx\n mov ST+40, %rbp\n mov ST+48, %rsi\n mov ST+56, %rdi\n"
-    "  mov ST+64, %r8\n mov ST+72, %r9\n mov ST+80, %r10\n mov ST+88, %r11\n mov ST+96, %r12\n mov ST+104, %r13\n mov ST+112, %r14\n mov ST+120, %r15\n"
-    "  mov ST+32, %rsp\n"
-    "  jmp *ST+152\n"
-    "capture_fall:\n  movq $1, ST+360\n  jmp capture\n"
-    "capture_target:\n  movq $2, ST+360\n"
-    "capture:\n"
-    "  mov %rax, ST+224\n mov %rcx, ST+232\n mov %rdx, ST+240\n mov %rbx, ST+248\n mov %rsp, ST+256\n mov %rbp, ST+264\n mov %rsi, ST+272\n mov %rdi, ST+280\n"
-    "  mov %r8, ST+288\n mov %r9, ST+296\n mov %r10, ST+304\n mov %r11, ST+312\n mov %r12, ST+320\n mov %r13, ST+328\n mov %r14, ST+336\n mov %r15, ST+344\n"
-    "  mov ST+160, %rsp\n"
-    "  pushfq\n popq ST+352\n pushq $0x202\n popfq\n"
-    "  rdfsbase %rax\n mov %rax, ST+368\n rdgsbase %rax\n mov %rax, ST+376\n"
-    "  mov %ds, ST+384\n mov %es, ST+386\n mov %fs, ST+388\n mov %gs, ST+390\n"
+    "  mov %rsp, state+160(%rip)\n  movq $1, state+192(%rip)\n"
+    "  mov state+184(%rip), %eax\n xor %edx, %edx\n xrstor64 state+512(%rip)\n"
+    "  mov state+136(%rip), %rax\n wrfsbase %rax\n mov state+144(%rip), %rax\n wrgsbase %rax\n"
+    "  pushq state+128(%rip)\n popfq\n"
+    "  mov state+0(%rip), %rax\n mov state+8(%rip), %rcx\n mov state+16(%rip), %rdx\n mov state+24(%rip), %rbx\n mov state+40(%rip), %rbp\n mov state+48(%rip), %rsi\n mov state+56(%rip), %rdi\n"
+    "  mov state+64(%rip), %r8\n mov state+72(%rip), %r9\n mov state+80(%rip), %r10\n mov state+88(%rip), %r11\n mov state+96(%rip), %r12\n mov state+104(%rip), %r13\n mov state+112(%rip), %r14\n mov state+120(%rip), %r15\n"
+    "  mov state+32(%rip), %rsp\n"
+    "  jmp *state+152(%rip)\n"
+    "capture_fall:\n  movq $1, state+360(%rip)\n  jmp capture\n"
+    "capture_target:\n  movq $2, state+360(%rip)\n"
+    "capture:\n  movq $0, state+192(%rip)\n"
+    "  mov %rax, state+224(%rip)\n mov %rcx, state+232(%rip)\n mov %rdx, state+240(%rip)\n mov %rbx, state+248(%rip)\n mov %rsp, state+256(%rip)\n mov %rbp, state+264(%rip)\n mov %rsi, state+272(%rip)\n mov %rdi, state+280(%rip)\n"
+    "  mov %r8, state+288(%rip)\n mov %r9, state+296(%rip)\n mov %r10, state+304(%rip)\n mov %r11, state+312(%rip)\n mov %r12, state+320(%rip)\n mov %r13, state+328(%rip)\n mov %r14, state+336(%rip)\n mov %r15, state+344(%rip)\n"
+    "  mov state+160(%rip), %rsp\n"
+    "  pushfq\n popq state+352(%rip)\n pushq $0x202\n popfq\n"
+    "  rdfsbase %rax\n mov %rax, state+368(%rip)\n rdgsbase %rax\n mov %rax, state+376(%rip)\n"
+    "  mov %ds, state+384(%rip)\n mov %es, state+386(%rip)\n mov %fs, state+388(%rip)\n mov %gs, state+390(%rip)\n"
     "  xor %eax, %eax\n mov %eax, %ds\n mov %eax, %es\n mov %eax, %fs\n mov %eax, %gs\n"
-    "  mov ST+168, %rax\n wrfsbase %rax\n mov ST+176, %rax\n wrgsbase %rax\n"
-    "  mov ST+184, %eax\n xor %edx, %edx\n xsave64 ST+4608\n"
-    "  cmpq $0, ST+208\n je 1f\n xor %ecx, %ecx\n rdpkru\n mov %rax, ST+392\n xor %ecx, %ecx\n xor %edx, %edx\n mov $0x55555554, %eax\n wrpkru\n1:\n"
+    "  mov state+168(%rip), %rax\n wrfsbase %rax\n mov state+176(%rip), %rax\n wrgsbase %rax\n"
+    "  mov state+184(%rip), %eax\n xor %edx, %edx\n xsave64 state+12800(%rip)\n"
+    "  cmpq $0, state+208(%rip)\n je 1f\n xor %ecx, %ecx\n rdpkru\n mov %rax, state+392(%rip)\n xor %ecx, %ecx\n xor %edx, %edx\n mov $0x55555554, %eax\n wrpkru\n1:\n"
     "resume_host:\n"
     "  fninit\n push $0x1f80\n ldmxcsr (%rsp)\n pop %rax\n"
     "  pop %r15\n pop %r14\n pop %r13\n pop %r12\n pop %rbp\n pop %rbx\n"
     "  ret\n");
 
-static unsigned long xsave_offset[8];
+static unsigned long xsave_offset[8], tiles_offset[2];
 static uint64_t xsave_mask;
+static int has_tiles;
 static uint64_t seed;
 static uint64_t code_at;
 
@@ -183,10 +187,58 @@ static void mask_elements(uint8_t *image, const struct input *in)
     for (int i = 0; i < parts; i++) memcpy(at[i], whole + 16 * i, 16);
 }
 
+/* Tiles of 16 rows of 64 bytes as a rule, of any shape at times. */
+static void fill_tile_configuration(uint8_t *configuration)
+{
+    memset(configuration, 0, 64);
+    configuration[0] = 1;
+    uint64_t r = next_random();
+    for (int i = 0; i < 8; i++) {
+        uint64_t shape = next_random();
+        *(uint16_t *)(configuration + 16 + 2 * i) = (uint16_t)((r & 3) ? 64 : (shape & 15) * 4 + 4);
+        configuration[48 + i] = (uint8_t)((r & 3) ? 16 : (shape >> 8 & 15) + 1);
+    }
+}
+
+static void fill_tiles(uint8_t *image)
+{
+    fill_tile_configuration(image + tiles_offset[0]);
+    uint64_t *words = (uint64_t *)(image + tiles_offset[1]);
+    for (int i = 0; i < (TILES_LENGTH - 64) / 8; i++) words[i] = random_element();
+    *(uint64_t *)(image + 512) |= TILES_MASK;
+}
+
+static uint64_t sum_up(uint64_t sum, const void *at, size_t length)
+{
+    const uint64_t *words = at;
+    for (size_t i = 0; i < length / 8; i++) sum = (sum ^ words[i]) * 0x9e3779b97f4a7c15ull + (sum >> 29) + i;
+    return sum;
+}
+
+/* Tiles in their initial state are all zero, whether they were written or not. */
+static uint64_t sum_of_tiles(const uint8_t *image)
+{
+    static const uint8_t none[TILES_LENGTH - 64] __attribute__((aligned(8)));
+    uint64_t present = *(const uint64_t *)(image + 512);
+    uint64_t sum = sum_up(1, present >> 17 & 1 ? image + tiles_offset[0] : none, 64);
+    return sum_up(sum, present >> 18 & 1 ? image + tiles_offset[1] : none, TILES_LENGTH - 64);
+}
+
+static void die(const char *what, int number, uint64_t at)
+{
+    target_say("lost %s %d at %lx", what, number, (unsigned long)at);
+    _exit(95);
+}
+
 /* Runs with the fs base of the case: nothing here may use thread-local storage before it is put back. */
 __attribute__((optimize("no-stack-protector"))) static void on_signal(int number, siginfo_t *info, void *opaque)
 {
     uint64_t fs, gs;
+    if (!S->is_running) {
+        if (number == SIGPROF) return; /* the case had just ended by itself */
+        die("signal", number, (uint64_t)((ucontext_t *)opaque)->uc_mcontext.gregs[REG_RIP]);
+    }
+    S->is_running = 0;
     __asm__ volatile("rdfsbase %0\n\trdgsbase %1" : "=r"(fs), "=r"(gs));
     S->out_fs = fs;
     S->out_gs = gs;
@@ -197,7 +249,7 @@ __attribute__((optimize("no-stack-protector"))) static void on_signal(int number
     greg_t *g = context->uc_mcontext.gregs;
     static const int order[16] = { REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI,
         REG_R8, REG_R9, REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15 };
-    struct result *r = SCRATCH;
+    struct result *r = scratch;
     for (int i = 0; i < 16; i++) S->out[i] = (uint64_t)g[order[i]];
     S->out_flags = (uint64_t)g[REG_EFL] & ~0x10000ul; /* RF is the processor's own book-keeping */
     S->out_where = 3;
@@ -207,7 +259,12 @@ __attribute__((optimize("no-stack-protector"))) static void on_signal(int number
     r->address = (uint64_t)info->si_addr;
     r->trap = (uint64_t)g[REG_TRAPNO];
     r->error = (uint64_t)g[REG_ERR];
-    memcpy((void *)S->out_vectors, context->uc_mcontext.fpregs, XSAVE_LENGTH);
+    const uint8_t *image = (const uint8_t *)context->uc_mcontext.fpregs;
+    uint32_t extended = *(const uint32_t *)(image + 464 + 4); /* struct _fpx_sw_bytes: the length, if the magic number is there */
+    memcpy((void *)S->out_vectors, image, XSAVE_LENGTH);
+    if (has_tiles && *(const uint32_t *)(image + 464) == FP_XSTATE_MAGIC1 && extended >= tiles_offset[1] + TILES_LENGTH - 64)
+        memcpy((void *)(S->out_vectors + XSAVE_LENGTH), image + XSAVE_LENGTH, tiles_offset[1] + TILES_LENGTH - 64 - XSAVE_LENGTH);
+    else *(uint64_t *)(S->out_vectors + 512) &= ~(uint64_t)TILES_MASK;
     g[REG_RIP] = (greg_t)(uintptr_t)resume_host;
     g[REG_RSP] = (greg_t)S->host_stack;
     g[REG_EFL] = 0x202;
@@ -220,7 +277,9 @@ static void run(const struct input *in, struct result *out)
     fill((void *)STACK_AT, STACK_LENGTH);
     fill_image((uint8_t *)S->in_vectors);
     if (in->vector_size) mask_elements((uint8_t *)S->in_vectors, in);
+    if (has_tiles && in->options & TILES) fill_tiles((uint8_t *)S->in_vectors);
     if (in->options & FPU_IMAGE_AT_ADDRESS) fill_image((uint8_t *)in->image_address);
+    if (in->options & TILE_CONFIGURATION_AT_ADDRESS) fill_tile_configuration((uint8_t *)in->image_address);
     for (int i = 0; i < 4; i++) if (in->patch_address[i]) memcpy((void *)in->patch_address[i], &in->patch_value[i], 8);
     memcpy((void *)S->registers, in->registers, sizeof in->registers);
     S->flags = in->flags;
@@ -228,21 +287,22 @@ static void run(const struct input *in, struct result *out)
     S->gs = in->gs;
     S->entry = in->entry;
     S->out_pkru = 0x55555554;
-    memset(SCRATCH, 0, offsetof(struct result, vectors));
+    memset(scratch, 0, offsetof(struct result, vectors));
     memset((void *)S->out_vectors, 0, XSAVE_LENGTH);
     run_case();
-    memcpy(SCRATCH->registers, (void *)S->out, sizeof SCRATCH->registers);
-    SCRATCH->flags = S->out_flags;
-    SCRATCH->where = in->options & SAME_WHERE ? 0 : S->out_where;
-    SCRATCH->fs = S->out_fs;
-    SCRATCH->gs = S->out_gs;
-    memcpy(&SCRATCH->selectors, (void *)S->out_selectors, 8);
-    SCRATCH->pkru = S->out_pkru;
-    for (int i = 0; i < 16; i++) if (in->ignored_registers >> i & 1) SCRATCH->registers[i] = 0;
-    if (in->ignored_registers >> 16 & 1) SCRATCH->flags = 0;
+    memcpy(scratch->registers, (void *)S->out, sizeof scratch->registers);
+    scratch->flags = S->out_flags;
+    scratch->where = in->options & SAME_WHERE ? 0 : S->out_where;
+    scratch->fs = S->out_fs;
+    scratch->gs = S->out_gs;
+    memcpy(&scratch->selectors, (void *)S->out_selectors, 8);
+    scratch->pkru = S->out_pkru;
+    scratch->tiles = has_tiles ? sum_of_tiles((uint8_t *)S->out_vectors) : 0;
+    for (int i = 0; i < 16; i++) if (in->ignored_registers >> i & 1) scratch->registers[i] = 0;
+    if (in->ignored_registers >> 16 & 1) scratch->flags = 0;
 
     /* A component in its initial state need not have been written. What is the kernel's in the image goes. */
-    uint8_t *v = SCRATCH->vectors;
+    uint8_t *v = scratch->vectors;
     memcpy(v, (void *)S->out_vectors, XSAVE_LENGTH);
     uint64_t present = *(uint64_t *)(v + 512);
     static const struct { int component, length; } parts[] = { { 2, 256 }, { 5, 64 }, { 6, 512 }, { 7, 1024 } };
@@ -259,19 +319,34 @@ static void run(const struct input *in, struct result *out)
     if (xsave_offset[2] == 576 && XSAVE_LENGTH > 2688) memset(v + 2688, 0, XSAVE_LENGTH - 2688);
     if (in->options & IGNORE_FPU_POINTERS) *(uint64_t *)(v + 8) = 0;
     if (in->options & IGNORE_VECTORS) memset(v, 0, XSAVE_LENGTH);
-    if (in->options & IGNORE_DATA) memset(SCRATCH->data, 0, DATA_LENGTH);
-    else memcpy(SCRATCH->data, (void *)DATA_AT, DATA_LENGTH);
-    memcpy(SCRATCH->stack, (void *)STACK_AT, STACK_LENGTH);
-    if (out != SCRATCH) memcpy(out, SCRATCH, sizeof *out);
+    if (in->options & IGNORE_DATA) memset(scratch->data, 0, DATA_LENGTH);
+    else memcpy(scratch->data, (void *)DATA_AT, DATA_LENGTH);
+    memcpy(scratch->stack, (void *)STACK_AT, STACK_LENGTH);
+    if (out != scratch) memcpy(out, scratch, sizeof *out);
 }
 
 /* Which case runs is told before it runs; it may take so many seconds of processor time. */
 static void run_limited(int index, struct result *out)
 {
     struct itimerval limit = { { 0, 0 }, { 2, 0 } };
-    S->current = (uint64_t)index;
+    *progress = (uint64_t)index;
     setitimer(ITIMER_PROF, &limit, NULL);
-    run(&INPUT[index], out);
+    run(&inputs[index], out);
+}
+
+/* What no case may change: what it is made of, and what the harness stands on. */
+static uint64_t sum_of_harness(int count)
+{
+    uint64_t sum = sum_up(0, inputs, sizeof(struct input) * (size_t)count);
+    sum = sum_up(sum, (void *)ANCHORS_AT, 16);
+    return sum_up(sum, (void *)&S->host_fs, 24) ^ S->has_pkru;
+}
+
+static void *map_anywhere(uint64_t length)
+{
+    void *got = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (got == MAP_FAILED) target_fail("mmap %lx", length);
+    return got;
 }
 
 static void *map(uint64_t at, uint64_t length, int protection)
@@ -294,6 +369,14 @@ int main(int argc, char **argv)
         if (xsave_mask >> i & 1) xsave_offset[i] = b;
         if (xsave_mask >> i & 1 && a + b > XSAVE_LENGTH) { target_say("unable large xsave area"); return 0; }
     }
+    __cpuid_count(0xd, 0, a, b, c, d);
+    if ((a & TILES_MASK) == TILES_MASK && syscall(SYS_arch_prctl, 0x1023 /* ARCH_REQ_XCOMP_PERM */, 18) == 0) {
+        for (int i = 0; i < 2; i++) {
+            __cpuid_count(0xd, 17 + i, a, b, c, d);
+            tiles_offset[i] = b;
+        }
+        has_tiles = a == TILES_LENGTH - 64 && tiles_offset[1] + a <= WHOLE_LENGTH;
+    }
     cpu_set_t cpus;
     sched_getaffinity(0, sizeof cpus, &cpus);
     int last = -1;
@@ -303,26 +386,31 @@ int main(int argc, char **argv)
     sched_setaffinity(0, sizeof cpus, &cpus);
 
     code_at = is_far ? FAR_CODE_AT : CODE_AT;
-    map(STATE_AT, 0x4000, PROT_READ | PROT_WRITE);
+    uint64_t *anchors = map(ANCHORS_AT, PAGE, PROT_READ | PROT_WRITE);
     map(DATA_AT, DATA_LENGTH, PROT_READ | PROT_WRITE);
     map(DATA_AT + DATA_LENGTH, PAGE, PROT_READ);
     map(DATA_AT + DATA_LENGTH + PAGE, PAGE, PROT_NONE);
     (void)*(volatile char *)(DATA_AT + DATA_LENGTH); /* present: whether it is, a fault's error code tells */
     map(STACK_AT, STACK_LENGTH, PROT_READ | PROT_WRITE);
-    map(INPUTS_AT, (sizeof(struct input) * MAXIMUM_INPUTS + PAGE - 1) & ~(PAGE - 1), PROT_READ | PROT_WRITE);
-    map(SCRATCH_AT, (sizeof(struct result) * (DIFFERENCES + 1) + PAGE - 1) & ~(PAGE - 1), PROT_READ | PROT_WRITE);
-    map(RESULTS_AT, (sizeof(struct result) * MAXIMUM_INPUTS + PAGE - 1) & ~(PAGE - 1), PROT_READ | PROT_WRITE);
-    map(code_at, CODE_LENGTH, PROT_READ | PROT_WRITE | PROT_EXEC);
+    inputs = map_anywhere(sizeof(struct input) * MAXIMUM_INPUTS);
+    scratch = map_anywhere(sizeof(struct result) * (DIFFERENCES + 1));
+    results = map_anywhere(sizeof(struct result) * MAXIMUM_INPUTS);
+    map(code_at, CODE_LENGTH, PROT_READ | PROT_EXEC);
+    int file = memfd_create("progress", 0);
+    if (file < 0 || ftruncate(file, 8) || (progress = mmap(NULL, 8, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0)) == MAP_FAILED) target_fail("progress");
     if (is_far) {
         /* All that is free within reach of the code, up to where its operands are out of reach. */
         map(0x10000, DATA_AT - 0x20000, PROT_NONE);
-        map(0x15000000, FAR_CODE_AT - 0x15000000, PROT_NONE);
+        map(DATA_AT + DATA_LENGTH + 2 * PAGE, STACK_AT - DATA_AT - DATA_LENGTH - 2 * PAGE, PROT_NONE);
+        map(STACK_AT + STACK_LENGTH, ANCHORS_AT - STACK_AT - STACK_LENGTH, PROT_NONE);
+        map(ANCHORS_AT + PAGE, FAR_CODE_AT - ANCHORS_AT - PAGE, PROT_NONE);
         map(FAR_CODE_AT + CODE_LENGTH, 0x30000000, PROT_NONE);
     }
 
-    S->mask = xsave_mask;
-    S->fall = (uint64_t)capture_fall;
-    S->target = (uint64_t)capture_target;
+    S->mask = xsave_mask | (has_tiles ? TILES_MASK : 0);
+    anchors[0] = (uint64_t)capture_fall;
+    anchors[1] = (uint64_t)capture_target;
+    mprotect(anchors, PAGE, PROT_READ);
     uint64_t fs, gs;
     __asm__ volatile("rdfsbase %0\n\trdgsbase %1" : "=r"(fs), "=r"(gs));
     S->host_fs = fs;
@@ -335,30 +423,39 @@ int main(int argc, char **argv)
     sigfillset(&action.sa_mask);
     static const int signals[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGPROF };
     for (int i = 0; i < 6; i++) sigaction(signals[i], &action, NULL);
-    target_say("sizes %d %d %d %d", (int)sizeof(struct input), (int)sizeof(struct result), MAXIMUM_INPUTS, DIFFERENCES);
+    target_say("sizes %d %d %d %d %d", (int)sizeof(struct input), (int)sizeof(struct result), MAXIMUM_INPUTS, DIFFERENCES, has_tiles);
+    target_say("places %lu %lu %lu %d", (unsigned long)inputs, (unsigned long)results, (unsigned long)scratch, file);
     target_ready();
 
     char line[64];
     struct itimerval none = { { 0, 0 }, { 0, 0 } };
+    uint64_t sum_of_results = 0;
     while (target_command(line, sizeof line)) {
-        int first, count;
+        int count;
         if (strcmp(line, "end") == 0) return target_end(0);
-        if (sscanf(line, "native %d %d", &first, &count) == 2) {
-            for (int i = first; i < first + count; i++) run_limited(i, &RESULT[i]);
+        uint64_t sum = 0;
+        if (sscanf(line, "native %d", &count) == 1) {
+            sum = sum_of_harness(count);
+            for (int i = 0; i < count; i++) run_limited(i, &results[i]);
             setitimer(ITIMER_PROF, &none, NULL);
+            sum_of_results = sum_up(0, results, sizeof(struct result) * (size_t)count);
+            if (sum != sum_of_harness(count)) target_say("spoiled harness");
             target_say("count native %d", count);
-        } else if (sscanf(line, "probed %d %d", &first, &count) == 2) {
+        } else if (sscanf(line, "probed %d", &count) == 1) {
             int different = 0;
-            for (int i = first; i < first + count; i++) {
-                run_limited(i, SCRATCH);
-                if (memcmp(SCRATCH, &RESULT[i], sizeof(struct result)) == 0) continue;
+            sum = sum_of_harness(count);
+            for (int i = 0; i < count; i++) {
+                run_limited(i, scratch);
+                if (memcmp(scratch, &results[i], sizeof(struct result)) == 0) continue;
                 if (different < DIFFERENCES) {
-                    memcpy(SCRATCH + 1 + different, SCRATCH, sizeof(struct result));
+                    memcpy(scratch + 1 + different, scratch, sizeof(struct result));
                     target_say("different %d", i);
                 }
                 different++;
             }
             setitimer(ITIMER_PROF, &none, NULL);
+            if (sum != sum_of_harness(count)) target_say("spoiled harness");
+            if (sum_of_results != sum_up(0, results, sizeof(struct result) * (size_t)count)) target_say("spoiled results");
             target_say("count differences %d", different);
         }
     }

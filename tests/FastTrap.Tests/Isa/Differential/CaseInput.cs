@@ -22,6 +22,11 @@ internal enum CaseOptions : ulong
 
     /// <summary>A transaction may be aborted by anything: both ways are right.</summary>
     SameWhere = 16,
+
+    /// <summary>The tile registers and their configuration have values.</summary>
+    Tiles = 32,
+
+    TileConfigurationAtAddress = 64,
 }
 
 [InlineArray(16)]
@@ -95,4 +100,5 @@ internal struct CaseResult
     public ulong Address;
     public ulong Trap;
     public ulong Error;
+    public ulong Tiles;
 }

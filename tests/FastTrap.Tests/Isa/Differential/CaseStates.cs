@@ -9,10 +9,6 @@ internal static class Arena
     public const ulong DataLength = 0x2000;
     public const ulong Stack = 0x1100_0000;
     public const ulong StackLength = 0x2000;
-    public const ulong State = 0x1200_0000;
-    public const ulong Inputs = 0x1300_0000;
-    public const ulong Scratch = 0x1400_0000;
-    public const ulong Results = 0x7000_0000_0000;
     public const ulong Code = 0x2000_0000;
     public const ulong FarCode = 0x8900_0000;
 
@@ -20,12 +16,9 @@ internal static class Arena
     public const int BlockLength = 256;
     public const int InstructionOffset = 128;
 
-    /// <summary>Pointers in the state to the code that ends a case.</summary>
-    public const int FallPointer = 0x1200_0000 + 192;
-    public const int TargetPointer = 0x1200_0000 + 200;
-
-    /// <summary>The index of the case that runs.</summary>
-    public const ulong Current = 0x1200_0000 + 400;
+    /// <summary>Pointers, read-only, to the code that ends a case.</summary>
+    public const int FallPointer = 0x1200_0000;
+    public const int TargetPointer = 0x1200_0008;
 }
 
 /// <summary>Makes random states in which an instruction mostly reaches its operands, and sometimes faults.</summary>
@@ -344,9 +337,24 @@ internal sealed class CaseStates(Random random, ulong code)
                 input.Registers[Rdx] = 0;
                 SetImage(instruction, ref input);
                 break;
+            case Mnemonic.Tileloadd or Mnemonic.Tileloaddt1 or Mnemonic.Tilestored:
+                SetRows(instruction, ref input, faults);
+                break;
+            case Mnemonic.Ldtilecfg:
+                if (SetImage(instruction, ref input) && random.Next(4) != 0)
+                {
+                    input.Options = (input.Options & ~CaseOptions.FpuImageAtAddress) | CaseOptions.TileConfigurationAtAddress;
+                }
+
+                break;
             case Mnemonic.Fxrstor or Mnemonic.Fxrstor64 or Mnemonic.Ldmxcsr or Mnemonic.Vldmxcsr or Mnemonic.Frstor or Mnemonic.Fldenv or Mnemonic.Fldcw:
                 SetImage(instruction, ref input);
                 break;
+        }
+
+        if (instruction.CpuidFeatures.Any(static f => f is CpuidFeature.AMX_TILE or CpuidFeature.AMX_INT8 or CpuidFeature.AMX_BF16))
+        {
+            input.Options |= CaseOptions.Tiles;
         }
 
         if (instruction.Code.Encoding() == EncodingKind.Legacy && instruction.Mnemonic.ToString().StartsWith('F'))
@@ -383,20 +391,45 @@ internal sealed class CaseStates(Random random, ulong code)
         }
     }
 
-    private void SetImage(in Instruction instruction, ref CaseInput input)
+    private bool SetImage(in Instruction instruction, ref CaseInput input)
     {
-        CaseInput copy = input;
-        ulong address = instruction.GetVirtualAddress(0, 0, (register, _, _) => Value(register, copy));
-        if (IsWritable(address, CaseResult.VectorsLength) && (address & 7) == 0)
+        ulong address = Address(instruction, 0, input);
+        if (!IsWritable(address, CaseResult.VectorsLength) || (address & 7) != 0)
         {
-            // ldmxcsr, fldcw and fldenv read a piece of one.
-            input.ImageAddress = instruction.Mnemonic is Mnemonic.Ldmxcsr or Mnemonic.Vldmxcsr ? address - 24 : address;
-            input.Options |= CaseOptions.FpuImageAtAddress;
+            return false;
+        }
+
+        // ldmxcsr, fldcw and fldenv read a piece of one.
+        input.ImageAddress = instruction.Mnemonic is Mnemonic.Ldmxcsr or Mnemonic.Vldmxcsr ? address - 24 : address;
+        input.Options |= CaseOptions.FpuImageAtAddress;
+        return true;
+    }
+
+    /// <summary>Rows of tiles are one behind the other, as a rule: the index register is their distance.</summary>
+    private void SetRows(in Instruction instruction, ref CaseInput input, bool faults)
+    {
+        int rows = Number(instruction.MemoryIndex);
+        int register = Number(instruction.MemoryBase);
+        if (faults || rows < 0 || register == rows || register == Rsp)
+        {
+            return;
+        }
+
+        bool narrow = instruction.MemoryIndex.IsGPR32();
+        input.Registers[rows] = (ulong)random.Next(1, (64 / instruction.MemoryIndexScale) + 1);
+        if (register >= 0)
+        {
+            ulong address = Arena.Data + 1024 + (ulong)random.Next(1024) - instruction.MemoryDisplacement64;
+            ulong segment = instruction.MemorySegment switch { Register.FS => input.FsBase, Register.GS => input.GsBase, _ => 0 };
+            input.Registers[register] = narrow ? (uint)(address - segment) : address - segment;
         }
     }
 
     private static bool IsWritable(ulong address, ulong length) =>
-        (address >= Arena.Data && address + length <= Arena.Data + Arena.DataLength) || (address >= Arena.Stack && address + length <= Arena.Stack + Arena.StackLength);
+        IsWithin(address, length, Arena.Data, Arena.DataLength) || IsWithin(address, length, Arena.Stack, Arena.StackLength);
+
+    /// <summary>No sum here may wrap around.</summary>
+    private static bool IsWithin(ulong address, ulong length, ulong start, ulong whole) => address >= start && address - start <= whole - length;
 
     private static ulong Value(Register register, in CaseInput input) => register switch
     {

@@ -5,27 +5,11 @@ using Iced.Intel;
 
 namespace FastTrap.Tests.Isa.Differential;
 
-/// <summary>What a differential run found.</summary>
-internal sealed class DifferentialReport
-{
-    public long States { get; set; }
-
-    public long Hits { get; set; }
-
-    public long Differences { get; set; }
-
-    public HashSet<Code> Codes { get; } = [];
-
-    /// <summary>Codes of which a state ran to the end without a signal: this processor has them.</summary>
-    public HashSet<Code> Executed { get; } = [];
-
-    /// <summary>See <see cref="CaseStates.IsRunnable"/>.</summary>
-    public HashSet<Code> NotRun { get; } = [];
-
-    public Dictionary<Code, ProbeRefusal> Refused { get; } = [];
-
-    public List<string> Shown { get; } = [];
-}
+/// <summary>How many states of which forms a run takes.</summary>
+/// <param name="Wanted">The forms' operands, in turn.</param>
+/// <param name="StatesOfCode">Each code gets so many, if it has any form at all.</param>
+/// <param name="StatesOfForm">So many of them run in one form.</param>
+internal sealed record DifferentialPlan(IReadOnlyList<WantedOperand> Wanted, int StatesOfCode, int StatesOfForm);
 
 /// <summary>
 /// Runs forms of instructions natively and probed, in one process, from the same states, and lets the target compare what they left.
@@ -33,10 +17,9 @@ internal sealed class DifferentialReport
 internal sealed class DifferentialRun(Random random, bool isFar, DifferentialReport report)
 {
     private const int MaximumBlocks = 2000;
-    private const int MaximumShown = 40;
 
-    /// <summary>The target's SIGPROF: a case took seconds of processor time.</summary>
-    private const ulong BrokenOff = 27;
+    /// <summary>A form may be of no use; so many times more than needed are tried.</summary>
+    private const int MoreForms = 4;
 
     /// <summary>A target is left after so many batches, and with it the slots that were made in it.</summary>
     private const int BatchesOfATarget = 16;
@@ -44,179 +27,177 @@ internal sealed class DifferentialRun(Random random, bool isFar, DifferentialRep
     private readonly ulong _code = isFar ? Arena.FarCode : Arena.Code;
     private readonly InstructionForms _forms = new(random);
 
-    /// <summary>Each template in each of the wanted forms, from a number of states, before- and after-probed.</summary>
-    public async Task RunAsync(IEnumerable<InstructionTemplate> templates, IReadOnlyList<WantedOperand> wanted, int formsOfEach, int states, Func<bool> mayGoOn)
+    /// <summary>Each template from a number of states, before- and after-probed. False if it was ended before its time.</summary>
+    public async Task<bool> RunAsync(IEnumerable<InstructionTemplate> templates, DifferentialPlan plan, Func<bool> mayGoOn)
     {
         CaseStates maker = new(random, _code);
-        IEnumerator<Case> cases = Cases(templates, wanted, formsOfEach, maker).GetEnumerator();
-        bool more = true;
+        using IEnumerator<Case> cases = Cases(templates, plan, maker).GetEnumerator();
+        bool more = cases.MoveNext();
         while (more && mayGoOn())
         {
             await using DifferentialTarget target = await DifferentialTarget.StartAsync(isFar);
+            report.HasTiles = target.HasTiles;
             WriteLanding(target);
             for (int batch = 0; batch < BatchesOfATarget && more && mayGoOn(); batch++)
             {
                 List<Case> block = [];
-                int limit = Math.Min(MaximumBlocks, target.MaximumInputs / states);
-                while (block.Count < limit && (more = cases.MoveNext()))
+                int inputs = 0;
+                while (more && block.Count < MaximumBlocks && inputs + cases.Current.Inputs.Count <= target.MaximumInputs)
                 {
                     block.Add(cases.Current);
+                    inputs += cases.Current.Inputs.Count;
+                    more = cases.MoveNext();
                 }
 
-                await RunBatchAsync(target, maker, block, states);
+                if (!await TryRunBatchAsync(target, block))
+                {
+                    // Without the one that destroyed it, in a new target.
+                    break;
+                }
             }
         }
+
+        return !more;
     }
 
-    private IEnumerable<Case> Cases(IEnumerable<InstructionTemplate> templates, IReadOnlyList<WantedOperand> wanted, int formsOfEach, CaseStates maker)
+    private IEnumerable<Case> Cases(IEnumerable<InstructionTemplate> templates, DifferentialPlan plan, CaseStates maker)
     {
         int block = 0;
         foreach (InstructionTemplate template in templates)
         {
-            for (int form = 0; form < formsOfEach; form++)
+            int states = 0;
+            int tries = MoreForms * ((plan.StatesOfCode / plan.StatesOfForm) + plan.Wanted.Count);
+            for (int form = 0; form < tries && states < plan.StatesOfCode; form++)
             {
-                foreach (WantedOperand operand in wanted)
+                // Blocks are used in turn; the first is the landing.
+                ulong address = _code + ((ulong)(block + 1) * Arena.BlockLength) + Arena.InstructionOffset;
+                if (MakeCase(template, plan.Wanted[form % plan.Wanted.Count], address, plan.StatesOfForm, maker) is { } made)
                 {
-                    if (_forms.Make(template, operand) is not { } bytes)
-                    {
-                        continue;
-                    }
-
-                    // Blocks are used in turn; the first is the landing.
-                    ulong address = _code + ((ulong)(block + 1) * Arena.BlockLength) + Arena.InstructionOffset;
-                    if (!maker.TryPrepareBytes(bytes, address, out ulong branchTarget))
-                    {
-                        continue;
-                    }
-
-                    Iced.Intel.Decoder decoder = Iced.Intel.Decoder.Create(64, bytes, address);
-                    decoder.Decode(out Instruction instruction);
-                    if (!CaseStates.IsRunnable(instruction))
-                    {
-                        report.NotRun.Add(instruction.Code);
-                        continue;
-                    }
-
-                    if (isFar && !instruction.IsIPRelativeMemoryOperand)
-                    {
-                        continue;
-                    }
-
-                    if (!DifferentialTarget.TryDecode(bytes, address, out DisplacedInstruction displaced, out ProbeRefusal reason))
-                    {
-                        report.Refused[instruction.Code] = reason;
-                        continue;
-                    }
-
                     block = (block + 1) % MaximumBlocks;
-                    yield return new Case(bytes, instruction, displaced, branchTarget);
+                    states += made.Inputs.Count;
+                    yield return made;
                 }
             }
         }
     }
 
-    private async Task RunBatchAsync(DifferentialTarget target, CaseStates maker, List<Case> cases, int states)
+    private Case? MakeCase(InstructionTemplate template, WantedOperand operand, ulong address, int states, CaseStates maker)
     {
-        if (cases.Count == 0)
+        if (_forms.Make(template, operand) is not { } bytes || !maker.TryPrepareBytes(bytes, address, out ulong branchTarget))
         {
-            return;
+            return null;
+        }
+
+        Iced.Intel.Decoder decoder = Iced.Intel.Decoder.Create(64, bytes, address);
+        decoder.Decode(out Instruction instruction);
+        if (!CaseStates.IsRunnable(instruction))
+        {
+            report.NotRun.Add(instruction.Code);
+            return null;
+        }
+
+        if (isFar && !instruction.IsIPRelativeMemoryOperand)
+        {
+            return null;
+        }
+
+        if (!DifferentialTarget.TryDecode(bytes, address, out DisplacedInstruction displaced, out ProbeRefusal reason))
+        {
+            report.Refused[instruction.Code] = reason;
+            return null;
         }
 
         List<CaseInput> inputs = [];
-        List<int> owners = [];
-        for (int i = 0; i < cases.Count; i++)
+        for (int state = 0; state < states; state++)
         {
-            Case one = cases[i];
-            for (int state = 0; state < states; state++)
+            if (maker.TryMake(instruction, address, branchTarget, out CaseInput input))
             {
-                if (maker.TryMake(one.Instruction, one.Displaced.Address, one.BranchTarget, out CaseInput input))
-                {
-                    inputs.Add(input);
-                    owners.Add(i);
-                }
+                inputs.Add(input);
             }
         }
 
-        WriteBlocks(target, cases);
-        target.Write(Arena.Inputs, MemoryMarshal.AsBytes(CollectionsMarshal.AsSpan(inputs)));
-        NamingTheCase(target, cases, owners, () => target.RunNative(inputs.Count));
-        int signals = Survey(target, cases, owners);
-        foreach (bool after in new[] { false, true })
+        return inputs.Count == 0 ? null : new Case(bytes, instruction, displaced, branchTarget, inputs);
+    }
+
+    /// <summary>False if a case has destroyed the target. What the batch found by then stays.</summary>
+    private async Task<bool> TryRunBatchAsync(DifferentialTarget target, List<Case> cases)
+    {
+        string phase = "natively";
+        List<Case> owners = [.. cases.SelectMany(c => Enumerable.Repeat(c, c.Inputs.Count))];
+        try
         {
-            ProbeEnabling enabling = await target.EnableAsync([.. cases.Select(c => c.Displaced)], after);
-            (List<int> shown, long count) = ([], 0);
-            NamingTheCase(target, cases, owners, () => (shown, count) = target.RunProbed(inputs.Count));
-            for (int i = 0; i < shown.Count && report.Shown.Count < MaximumShown; i++)
+            List<CaseInput> inputs = [.. cases.SelectMany(c => c.Inputs)];
+            WriteBlocks(target, cases);
+            target.WriteInputs(inputs);
+            target.RunNative(inputs.Count);
+            int signals = Survey(target, owners);
+            foreach (bool after in new[] { false, true })
             {
-                report.Shown.Add(Describe(target, cases[owners[shown[i]]], inputs[shown[i]], shown[i], i, after));
+                phase = after ? "after-probed" : "before-probed";
+                ProbeEnabling enabling = await target.EnableAsync([.. cases.Select(c => c.Displaced)], after);
+                (List<int> shown, long count) = target.RunProbed(inputs.Count);
+                for (int i = 0; i < shown.Count; i++)
+                {
+                    report.Show(Describe(target, owners[shown[i]], inputs[shown[i]], shown[i], i, after));
+                }
+
+                foreach (ProbeFailure failure in enabling.Failures)
+                {
+                    Case failed = cases.First(c => c.Displaced.Address == failure.Address);
+                    report.Show($"{failed.Text}: the probe failed: {failure}");
+                    report.Differences++;
+                }
+
+                await enabling.DisposeAsync();
+                report.Differences += count;
+                report.States += inputs.Count;
+                report.Hits += enabling.HitCount;
+                CheckHits(cases, owners, enabling, signals, after);
             }
 
-            foreach (ProbeFailure failure in enabling.Failures)
-            {
-                Case failed = cases.First(c => c.Displaced.Address == failure.Address);
-                report.Shown.Add($"{failed.Text}: the probe failed: {failure}");
-                report.Differences++;
-            }
-
-            await enabling.DisposeAsync();
-            report.Differences += count;
-            report.States += inputs.Count;
-            report.Hits += enabling.HitCount;
-
-            // Every run hits the before-probe once. An after-probe is left out by a fault, and by xbegin.
-            int transactions = owners.Count(o => cases[o].Displaced.Has(DisplacedTraits.BeginsTransaction));
-            bool exact = !after ? enabling.HitCount == inputs.Count : enabling.HitCount <= inputs.Count && enabling.HitCount >= inputs.Count - signals - transactions;
-            if (!exact && enabling.Failures.Count == 0)
-            {
-                report.Differences++;
-                report.Shown.Add(
-                    $"{string.Join(' ', cases.Select(c => c.Instruction.Code).Distinct())}: {inputs.Count} runs, {signals} of them with a signal, hit {enabling.HitCount} {(after ? "after" : "before")}-probes");
-            }
+            return true;
+        }
+        catch (DifferentialTargetLostException e)
+        {
+            report.Show($"{owners[target.Current].Text}, {phase}: {e.Message}, and the rest of its batch of {owners.Count} states was not run");
+            report.Astray++;
+            return false;
         }
     }
 
-    /// <summary>Which codes ran to the end; gives the number of states that raised a signal.</summary>
-    private int Survey(DifferentialTarget target, List<Case> cases, List<int> owners)
+    /// <summary>Every run hits the before-probe once. An after-probe is left out by a fault, and by xbegin.</summary>
+    private void CheckHits(List<Case> cases, List<Case> owners, ProbeEnabling enabling, int signals, bool after)
+    {
+        int transactions = owners.Count(static o => o.Displaced.Has(DisplacedTraits.BeginsTransaction));
+        long hits = enabling.HitCount;
+        bool exact = !after ? hits == owners.Count : hits <= owners.Count && hits >= owners.Count - signals - transactions;
+        if (!exact && enabling.Failures.Count == 0)
+        {
+            report.Differences++;
+            report.Show(
+                $"{string.Join(' ', cases.Select(c => c.Instruction.Code).Distinct())}: {owners.Count} runs, {signals} of them with a signal, hit {hits} {(after ? "after" : "before")}-probes");
+        }
+    }
+
+    /// <summary>What became of the codes natively; gives the number of states that raised a signal.</summary>
+    private int Survey(DifferentialTarget target, List<Case> owners)
     {
         byte[] head = new byte[CaseResult.VectorsOffset];
         int signals = 0;
         for (int i = 0; i < owners.Count; i++)
         {
-            target.Read(Arena.Results + ((ulong)i * (ulong)target.ResultLength), head);
-            Code code = cases[owners[i]].Instruction.Code;
-            report.Codes.Add(code);
-            ulong signal = MemoryMarshal.Read<CaseResult>(head).Signal;
-            if (signal == BrokenOff)
+            target.ReadResult(i, head);
+            CaseResult result = MemoryMarshal.Read<CaseResult>(head);
+            report.Count(owners[i].Instruction.Code, result);
+            if (result.Signal == DifferentialReport.BrokenOff)
             {
-                report.Shown.Add($"{cases[owners[i]].Text}: never ends by itself");
+                report.Show($"{owners[i].Text}: never ends by itself");
             }
 
-            if (signal == 0)
-            {
-                report.Executed.Add(code);
-            }
-            else
-            {
-                signals++;
-            }
+            signals += result.Signal == 0 ? 0 : 1;
         }
 
         return signals;
-    }
-
-    /// <summary>A case that keeps the target from answering is told by name.</summary>
-    private static void NamingTheCase(DifferentialTarget target, List<Case> cases, List<int> owners, Action run)
-    {
-        try
-        {
-            run();
-        }
-        catch (TimeoutException e)
-        {
-            byte[] index = new byte[8];
-            target.Read(Arena.Current, index);
-            throw new TimeoutException($"{cases[owners[(int)MemoryMarshal.Read<ulong>(index)]].Text} does not end.", e);
-        }
     }
 
     private static void WriteLanding(ulong pointer, Span<byte> at)
@@ -231,7 +212,7 @@ internal sealed class DifferentialRun(Random random, bool isFar, DifferentialRep
     {
         byte[] landing = new byte[7];
         WriteLanding(Arena.TargetPointer, landing);
-        target.Write(_code, landing);
+        target.WriteCode(_code, landing);
     }
 
     private void WriteBlocks(DifferentialTarget target, List<Case> cases)
@@ -248,7 +229,7 @@ internal sealed class DifferentialRun(Random random, bool isFar, DifferentialRep
                 WriteLanding(Arena.TargetPointer, block.AsSpan((int)(one.BranchTarget - start)));
             }
 
-            target.Write(start, block);
+            target.WriteCode(start, block);
         }
     }
 
@@ -256,12 +237,12 @@ internal sealed class DifferentialRun(Random random, bool isFar, DifferentialRep
     {
         byte[] native = new byte[target.ResultLength];
         byte[] probed = new byte[target.ResultLength];
-        target.Read(Arena.Results + ((ulong)index * (ulong)target.ResultLength), native);
-        target.Read(Arena.Scratch + ((ulong)(shown + 1) * (ulong)target.ResultLength), probed);
+        target.ReadResult(index, native);
+        target.ReadDifferent(shown, probed);
         StringBuilder text = new();
         text.Append($"{one.Text} {one.Displaced.Kind}{(after ? " after" : "")}:");
         string[] names = ["rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15",
-            "flags", "where", "rip", "fs", "gs", "selectors", "pkru", "signal", "code", "address", "trap", "error"];
+            "flags", "where", "rip", "fs", "gs", "selectors", "pkru", "signal", "code", "address", "trap", "error", "tiles"];
         ReadOnlySpan<ulong> first = MemoryMarshal.Cast<byte, ulong>(native);
         ReadOnlySpan<ulong> second = MemoryMarshal.Cast<byte, ulong>(probed);
         for (int i = 0; i < names.Length; i++)
@@ -288,7 +269,7 @@ internal sealed class DifferentialRun(Random random, bool isFar, DifferentialRep
         return text.ToString();
     }
 
-    private sealed record Case(byte[] Bytes, Instruction Instruction, DisplacedInstruction Displaced, ulong BranchTarget)
+    private sealed record Case(byte[] Bytes, Instruction Instruction, DisplacedInstruction Displaced, ulong BranchTarget, List<CaseInput> Inputs)
     {
         public string Text => $"{Instruction} [{Convert.ToHexString(Bytes)}] {Instruction.Code}";
     }

@@ -1,3 +1,5 @@
+using System.Diagnostics;
+using System.Globalization;
 using Iced.Intel;
 
 namespace FastTrap.Tests.Isa.Differential;
@@ -10,15 +12,19 @@ namespace FastTrap.Tests.Isa.Differential;
 [NonParallelizable]
 public sealed class DifferentialTests
 {
+    private const int StatesOfTheLongRun = 1000;
+
+    private static readonly WantedOperand[] s_near = [WantedOperand.Register, WantedOperand.Memory, WantedOperand.RipRelative, WantedOperand.Any];
+
     [TestCase(false)]
     [TestCase(true)]
     public async Task EveryInstructionIsTheSameWhenProbed(bool isFar)
     {
         DifferentialReport report = new();
         DifferentialRun run = new(new Random(20240611), isFar, report);
-        await run.RunAsync(
-            InstructionTemplates.All.Values, isFar ? [WantedOperand.RipRelative] : [WantedOperand.Register, WantedOperand.Memory, WantedOperand.RipRelative],
-            formsOfEach: 1, states: 2, () => report.Shown.Count < 40);
+        DifferentialPlan plan = isFar ? new([WantedOperand.RipRelative], StatesOfCode: 2, StatesOfForm: 2) : new(s_near[..3], StatesOfCode: 6, StatesOfForm: 2);
+        await run.RunAsync(InstructionTemplates.All.Values, plan, () => !report.IsFull);
+        report.Print(TestContext.Out);
         Check(report);
         if (!isFar)
         {
@@ -29,37 +35,42 @@ public sealed class DifferentialTests
     }
 
     /// <summary>
-    /// 1,000 states of each code and more, before- and after-probed: about ten minutes. FASTTRAP_DIFFERENTIAL_SEED and FASTTRAP_DIFFERENTIAL_CODES (a part of
-    /// names) narrow it.
+    /// 1,000 states of each code that this processor has, and 100 more with operands out of reach, before- and after-probed. FASTTRAP_DIFFERENTIAL_SEED, _CODES (a
+    /// part of names), _SLICE (3/8: the third of eight parts) choose; it ends after _MINUTES (120), and has failed then.
     /// </summary>
     [Test, Explicit("It takes long: dotnet test ... --filter Name=TheLongRun")]
     public async Task TheLongRun()
     {
-        int seed = int.Parse(Environment.GetEnvironmentVariable("FASTTRAP_DIFFERENTIAL_SEED") ?? "1");
-        string part = Environment.GetEnvironmentVariable("FASTTRAP_DIFFERENTIAL_CODES") ?? "";
+        int seed = int.Parse(Setting("SEED", "1"));
+        string part = Setting("CODES", "");
+        int[] slice = [.. Setting("SLICE", "1/1").Split('/').Select(int.Parse)];
+        TimeSpan limit = TimeSpan.FromMinutes(double.Parse(Setting("MINUTES", "120"), CultureInfo.InvariantCulture));
+        Stopwatch clock = Stopwatch.StartNew();
+        InstructionTemplate[] templates =
+        [
+            .. InstructionTemplates.All.Values.OrderBy(t => t.Code).Where(t => t.Code.ToString().Contains(part, StringComparison.OrdinalIgnoreCase))
+                .Where((_, i) => i % slice[1] == slice[0] - 1),
+        ];
         DifferentialReport report = new();
-        InstructionTemplate[] templates = [.. InstructionTemplates.All.Values.Where(t => t.Code.ToString().Contains(part, StringComparison.OrdinalIgnoreCase))];
-        foreach (bool isFar in new[] { false, true })
-        {
-            DifferentialRun run = new(new Random(seed), isFar, report);
-            await run.RunAsync(
-                templates, isFar ? [WantedOperand.RipRelative] : [WantedOperand.Register, WantedOperand.Memory, WantedOperand.RipRelative, WantedOperand.Any],
-                formsOfEach: isFar ? 10 : 25, states: 10, () => report.Shown.Count < 40);
-        }
+        bool MayGoOn() => !report.IsFull && clock.Elapsed < limit;
 
+        // A few states tell which codes this processor has.
+        bool done = await new DifferentialRun(new Random(seed), false, report).RunAsync(templates, new(s_near, StatesOfCode: 40, StatesOfForm: 2), MayGoOn);
+        templates = [.. templates.ExceptBy(report.Undefined, t => t.Code)];
+        done = done && await new DifferentialRun(new Random(seed + 1), false, report).RunAsync(templates, new(s_near, StatesOfTheLongRun, StatesOfForm: 10), MayGoOn);
+        done = done && await new DifferentialRun(new Random(seed + 2), true, report).RunAsync(templates, new([WantedOperand.RipRelative], StatesOfCode: 100, StatesOfForm: 10), MayGoOn);
+
+        TestContext.Out.WriteLine($"The long run, seed {seed}, part {slice[0]} of {slice[1]}, {clock.Elapsed.TotalMinutes:f1} minutes of {limit.TotalMinutes}:");
+        report.Print(TestContext.Out);
         Check(report);
+        Assert.That(done, Is.True, "It was ended before its end.");
+        Assert.That(report.Codes.Except(report.Undefined).Where(c => report.StatesOf(c) < StatesOfTheLongRun), Is.Empty, "Too few states.");
     }
+
+    private static string Setting(string name, string standard) => Environment.GetEnvironmentVariable("FASTTRAP_DIFFERENTIAL_" + name) ?? standard;
 
     private static void Check(DifferentialReport report)
     {
-        TestContext.Out.WriteLine(
-            $"{report.Codes.Count} codes, {report.Executed.Count} of them executed by this processor; {report.States} probed states, {report.Hits} hits, {report.Differences} differences");
-        foreach (IGrouping<ProbeRefusal, Code> group in report.Refused.Where(r => !report.Codes.Contains(r.Key)).GroupBy(r => r.Value, r => r.Key))
-        {
-            TestContext.Out.WriteLine($"refused, {group.Key}: {string.Join(' ', group)}");
-        }
-
-        TestContext.Out.WriteLine($"not run: {string.Join(' ', report.NotRun)}");
         Assert.That(report.Shown, Is.Empty, string.Join('\n', report.Shown));
         Assert.That(report.Differences, Is.Zero);
         Assert.That(report.Codes, Is.Not.Empty);
