@@ -266,6 +266,11 @@ internal sealed class CaseStates(Random random, ulong code)
                 SetBadStack(ref input, faults);
                 break;
             case Mnemonic.Push or Mnemonic.Pop or Mnemonic.Call or Mnemonic.Pushfq or Mnemonic.Pushf:
+                if (instruction.Mnemonic == Mnemonic.Pop && instruction.Op0Register.IsSegmentRegister())
+                {
+                    input.Patch(input.Registers[Rsp], Selector());
+                }
+
                 SetBadStack(ref input, faults);
                 break;
             case Mnemonic.Popf or Mnemonic.Popfq:
@@ -293,13 +298,18 @@ internal sealed class CaseStates(Random random, ulong code)
                 SetBitOffset(instruction, ref input, faults);
                 break;
             case Mnemonic.Mov when instruction.Op0Kind == OpKind.Register && instruction.Op0Register.IsSegmentRegister():
-                // Not 3: a null selector becomes 0 with any interrupt.
-                ulong selector = new ulong[] { 0, 0x10, 0x2b, 0x33, 0x7b, (ulong)random.Next(65536) }[random.Next(6)];
                 if (instruction.Op1Kind == OpKind.Register)
                 {
-                    input.Registers[Number(instruction.Op1Register)] = selector;
+                    input.Registers[Number(instruction.Op1Register)] = Selector();
+                }
+                else
+                {
+                    PatchSelector(instruction, 1, 0, ref input);
                 }
 
+                break;
+            case Mnemonic.Lss or Mnemonic.Lfs or Mnemonic.Lgs:
+                PatchSelector(instruction, 1, instruction.Op0Register.GetSize(), ref input);
                 break;
             case Mnemonic.Wrpkru:
                 input.Registers[Rax] = (uint)random.Next() & 0xffff_fffcU;
@@ -360,6 +370,18 @@ internal sealed class CaseStates(Random random, ulong code)
         if (instruction.Code.Encoding() == EncodingKind.Legacy && instruction.Mnemonic.ToString().StartsWith('F'))
         {
             input.Options |= CaseOptions.IgnoreFpuPointers;
+        }
+    }
+
+    /// <summary>Not 3: a null selector becomes 0 with any interrupt.</summary>
+    private ulong Selector() => new ulong[] { 0, 0x10, 0x2b, 0x33, 0x7b, (ulong)random.Next(65536) }[random.Next(6)];
+
+    private void PatchSelector(in Instruction instruction, int operand, int offset, ref CaseInput input)
+    {
+        ulong address = Address(instruction, operand, input) + (ulong)offset;
+        if (IsWritable(address, 8))
+        {
+            input.Patch(address, Selector());
         }
     }
 
@@ -465,6 +487,17 @@ internal sealed class CaseStates(Random random, ulong code)
 
             WriteInt32(bytes[offsets.ImmediateOffset..], (int)(target - next), offsets.ImmediateSize);
             return instruction.Op0Kind == OpKind.NearBranch64;
+        }
+
+        if (instruction.Mnemonic == Mnemonic.Enter && random.Next(4) != 0)
+        {
+            // A frame, and copies of frame pointers, that the stack has room for.
+            bytes[offsets.ImmediateOffset + 1] &= 3;
+            bytes[offsets.ImmediateOffset2] &= 7;
+        }
+        else if (instruction.Code == Code.Int_imm8 && random.Next(2) == 0)
+        {
+            bytes[offsets.ImmediateOffset] = 0x80;
         }
 
         if (!offsets.HasDisplacement || offsets.DisplacementSize < 4)

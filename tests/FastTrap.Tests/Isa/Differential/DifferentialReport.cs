@@ -73,11 +73,16 @@ internal sealed class DifferentialReport
         }
     }
 
-    public void Print(TextWriter output)
+    public void Print(TextWriter output, bool lists)
     {
         output.WriteLine(
             $"{_states.Count} codes: {_completed.Count} run to their end on this processor, {Forbidden.Count()} are its own but raise a signal, "
             + $"{Undefined.Count()} it does not have. {States} probed states, {Hits} hits, {Differences} differences, {Astray} cases astray.");
+        if (!lists)
+        {
+            return;
+        }
+
         output.WriteLine($"always a signal: {string.Join(' ', Forbidden.Order())}");
         output.WriteLine($"undefined here: {string.Join(' ', Undefined.Order())}");
         foreach (IGrouping<ProbeRefusal, Code> group in Refused.Where(r => !_states.ContainsKey(r.Key)).GroupBy(r => r.Value, r => r.Key))

@@ -90,12 +90,6 @@ internal sealed class DifferentialRun(Random random, bool isFar, DifferentialRep
 
         Iced.Intel.Decoder decoder = Iced.Intel.Decoder.Create(64, bytes, address);
         decoder.Decode(out Instruction instruction);
-        if (!CaseStates.IsRunnable(instruction))
-        {
-            report.NotRun.Add(instruction.Code);
-            return null;
-        }
-
         if (isFar && !instruction.IsIPRelativeMemoryOperand)
         {
             return null;
@@ -104,6 +98,12 @@ internal sealed class DifferentialRun(Random random, bool isFar, DifferentialRep
         if (!DifferentialTarget.TryDecode(bytes, address, out DisplacedInstruction displaced, out ProbeRefusal reason))
         {
             report.Refused[instruction.Code] = reason;
+            return null;
+        }
+
+        if (!CaseStates.IsRunnable(instruction))
+        {
+            report.NotRun.Add(instruction.Code);
             return null;
         }
 

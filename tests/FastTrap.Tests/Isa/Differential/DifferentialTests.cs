@@ -24,7 +24,7 @@ public sealed class DifferentialTests
         DifferentialRun run = new(new Random(20240611), isFar, report);
         DifferentialPlan plan = isFar ? new([WantedOperand.RipRelative], StatesOfCode: 2, StatesOfForm: 2) : new(s_near[..3], StatesOfCode: 6, StatesOfForm: 2);
         await run.RunAsync(InstructionTemplates.All.Values, plan, () => !report.IsFull);
-        report.Print(TestContext.Out);
+        report.Print(TestContext.Out, lists: false);
         Check(report);
         if (!isFar)
         {
@@ -61,7 +61,7 @@ public sealed class DifferentialTests
         done = done && await new DifferentialRun(new Random(seed + 2), true, report).RunAsync(templates, new([WantedOperand.RipRelative], StatesOfCode: 100, StatesOfForm: 10), MayGoOn);
 
         TestContext.Out.WriteLine($"The long run, seed {seed}, part {slice[0]} of {slice[1]}, {clock.Elapsed.TotalMinutes:f1} minutes of {limit.TotalMinutes}:");
-        report.Print(TestContext.Out);
+        report.Print(TestContext.Out, lists: true);
         Check(report);
         Assert.That(done, Is.True, "It was ended before its end.");
         Assert.That(report.Codes.Except(report.Undefined).Where(c => report.StatesOf(c) < StatesOfTheLongRun), Is.Empty, "Too few states.");
