@@ -29,7 +29,8 @@
 #define TILES_MASK 0x60000u
 #define PAGE 4096ul
 
-enum { IGNORE_DATA = 1, IGNORE_FPU_POINTERS = 2, FPU_IMAGE_AT_ADDRESS = 4, IGNORE_VECTORS = 8, SAME_WHERE = 16, TILES = 32, TILE_CONFIGURATION_AT_ADDRESS = 64 };
+enum { IGNORE_DATA = 1, IGNORE_FPU_POINTERS = 2, FPU_IMAGE_AT_ADDRESS = 4, IGNORE_VECTORS = 8, SAME_WHERE = 16, TILES = 32, TILE_CONFIGURATION_AT_ADDRESS = 64,
+    IGNORE_FPU_OPCODE = 128 };
 
 struct input {
     uint64_t registers[16], flags, fs, gs, entry, seed, options, ignored_registers;
@@ -318,6 +319,7 @@ static void run(const struct input *in, struct result *out)
     memset(v + 416, 0, 160);
     if (xsave_offset[2] == 576 && XSAVE_LENGTH > 2688) memset(v + 2688, 0, XSAVE_LENGTH - 2688);
     if (in->options & IGNORE_FPU_POINTERS) *(uint64_t *)(v + 8) = 0;
+    if (in->options & IGNORE_FPU_OPCODE) *(uint16_t *)(v + 6) = 0;
     if (in->options & IGNORE_VECTORS) memset(v, 0, XSAVE_LENGTH);
     if (in->options & IGNORE_DATA) memset(scratch->data, 0, DATA_LENGTH);
     else memcpy(scratch->data, (void *)DATA_AT, DATA_LENGTH);
@@ -398,9 +400,13 @@ int main(int argc, char **argv)
     map(code_at, CODE_LENGTH, PROT_READ | PROT_EXEC);
     int file = memfd_create("progress", 0);
     if (file < 0 || ftruncate(file, 8) || (progress = mmap(NULL, 8, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0)) == MAP_FAILED) target_fail("progress");
-    if (is_far) {
+    if (!is_far) {
+        /* What a tracer adds is no neighbour of the code. */
+        map(code_at - 0x100000, 0x100000, PROT_NONE);
+        map(code_at + CODE_LENGTH, 0x100000, PROT_NONE);
+    } else {
         /* All that is free within reach of the code, up to where its operands are out of reach. */
-        map(0x10000, DATA_AT - 0x20000, PROT_NONE);
+        map(0x10000, DATA_AT - 0x10000, PROT_NONE);
         map(DATA_AT + DATA_LENGTH + 2 * PAGE, STACK_AT - DATA_AT - DATA_LENGTH - 2 * PAGE, PROT_NONE);
         map(STACK_AT + STACK_LENGTH, ANCHORS_AT - STACK_AT - STACK_LENGTH, PROT_NONE);
         map(ANCHORS_AT + PAGE, FAR_CODE_AT - ANCHORS_AT - PAGE, PROT_NONE);

@@ -2,6 +2,7 @@ using System.Buffers.Binary;
 using System.Runtime.InteropServices;
 using FastTrap.Isa;
 using FastTrap.Isa.X64;
+using FastTrap.Native;
 using NUnit.Framework;
 
 namespace FastTrap.Tests.Isa;
@@ -78,25 +79,40 @@ internal sealed class X64EmulatorTests
         return registers;
     }
 
+    /// <summary>The processor looks at the lower page first.</summary>
     [TestCase(0xf000UL)]
     [TestCase(0x10000UL)]
-    public void AStoreAcrossPagesIsWholeOrNot(ulong readOnlyPage)
+    [TestCase(0xf000UL, 0x10000UL)]
+    public void AStoreAcrossPagesIsWholeOrNot(params ulong[] readOnlyPages)
     {
         WindowMemory memory = new();
         byte[] window = memory.Add(Page - 4096, Filled(8192, 0x11));
         RegisterSet registers = State();
         registers[X64Register.Rbx] = Page - 4;
         registers[X64Register.Rax] = 0x2222_2222_3333_3333;
-        memory.ReadOnlyPages.Add(readOnlyPage);
+        Array.ForEach(readOnlyPages, page => memory.ReadOnlyPages.Add(page));
         EmulationOutcome outcome = X64InstructionSet.Instance.Emulate(Decode("488903"), ref registers, memory, out ulong fault);
         Assert.That(outcome, Is.EqualTo(EmulationOutcome.WriteFault));
-        Assert.That(fault & ~4095UL, Is.EqualTo(readOnlyPage), "the address must be in the page that faults");
+        Assert.That(fault & ~4095UL, Is.EqualTo(readOnlyPages[0]), "the address must be in the page that faults");
         Assert.That(window, Is.All.EqualTo(0x11));
 
         memory.ReadOnlyPages.Clear();
         outcome = X64InstructionSet.Instance.Emulate(Decode("488903"), ref registers, memory, out _);
         Assert.That(outcome, Is.EqualTo(EmulationOutcome.Done));
         Assert.That(BinaryPrimitives.ReadUInt64LittleEndian(window.AsSpan(4092)), Is.EqualTo(0x2222_2222_3333_3333));
+    }
+
+    /// <summary>What the processor does; the differential tests see it only where the state happens to lead there.</summary>
+    [TestCase("488B03", EmulationOutcome.ReadFault, -4L, 0L, TestName = "a load reaches into impossible addresses")]
+    [TestCase("488903", EmulationOutcome.WriteFault, -4L, 0L, TestName = "a store reaches into impossible addresses")]
+    [TestCase("488B03", EmulationOutcome.ReadFault, -8L, -8L, TestName = "a load just below impossible addresses")]
+    public void AnAccessAcrossTheLastAddressFaultsBehindIt(string hex, EmulationOutcome expected, long start, long fault)
+    {
+        ulong limit = 1UL << (Processor.AddressBits - 1);
+        RegisterSet registers = State();
+        registers[X64Register.Rbx] = limit + (ulong)start;
+        Assert.That(X64InstructionSet.Instance.Emulate(Decode(hex), ref registers, new WindowMemory(), out ulong address), Is.EqualTo(expected));
+        Assert.That(address, Is.EqualTo(limit + (ulong)fault));
     }
 
     [Test]

@@ -34,16 +34,25 @@ internal readonly struct X64Prefixes
                     break;
                 case >= 0x40 and <= 0x4f:
                     rex = value;
+                    Length++;
                     continue;
                 default:
+                    RexOffset = rex == 0 ? -1 : Length - 1;
                     RexW = (rex & 8) != 0;
                     return;
             }
 
             // A REX prefix counts only directly before the opcode.
             rex = 0;
+            Length++;
         }
     }
+
+    /// <summary>Where they end: at the opcode, or at a VEX, EVEX or XOP prefix.</summary>
+    public int Length { get; }
+
+    /// <summary>Where a REX prefix stands that counts; -1 without one.</summary>
+    public int RexOffset { get; }
 
     public bool OperandSize { get; }
 

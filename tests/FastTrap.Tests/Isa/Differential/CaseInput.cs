@@ -27,6 +27,9 @@ internal enum CaseOptions : ulong
     Tiles = 32,
 
     TileConfigurationAtAddress = 64,
+
+    /// <summary>The last x87 opcode has the ModRM byte in it, and that of a borrowed register is another.</summary>
+    IgnoreFpuOpcode = 128,
 }
 
 [InlineArray(16)]

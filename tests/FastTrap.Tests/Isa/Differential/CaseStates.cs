@@ -369,12 +369,16 @@ internal sealed class CaseStates(Random random, ulong code)
 
         if (instruction.Code.Encoding() == EncodingKind.Legacy && instruction.Mnemonic.ToString().StartsWith('F'))
         {
-            input.Options |= CaseOptions.IgnoreFpuPointers;
+            input.Options |= CaseOptions.IgnoreFpuPointers | (code == Arena.FarCode ? CaseOptions.IgnoreFpuOpcode : CaseOptions.None);
         }
     }
 
-    /// <summary>Not 3: a null selector becomes 0 with any interrupt.</summary>
-    private ulong Selector() => new ulong[] { 0, 0x10, 0x2b, 0x33, 0x7b, (ulong)random.Next(65536) }[random.Next(6)];
+    /// <summary>Not 1 to 3: such a null selector becomes 0 with any interrupt.</summary>
+    private ulong Selector()
+    {
+        ulong selector = new ulong[] { 0, 0x10, 0x2b, 0x33, 0x7b, (ulong)random.Next(65536) }[random.Next(6)];
+        return selector <= 3 ? 0 : selector;
+    }
 
     private void PatchSelector(in Instruction instruction, int operand, int offset, ref CaseInput input)
     {

@@ -26,12 +26,17 @@ internal sealed class DifferentialRun(Random random, bool isFar, DifferentialRep
 
     private readonly ulong _code = isFar ? Arena.FarCode : Arena.Code;
     private readonly InstructionForms _forms = new(random);
+    private readonly CaseStates _states = new(random, isFar ? Arena.FarCode : Arena.Code);
 
     /// <summary>Each template from a number of states, before- and after-probed. False if it was ended before its time.</summary>
-    public async Task<bool> RunAsync(IEnumerable<InstructionTemplate> templates, DifferentialPlan plan, Func<bool> mayGoOn)
+    public Task<bool> RunAsync(IEnumerable<InstructionTemplate> templates, DifferentialPlan plan, Func<bool> mayGoOn) => RunAsync(Cases(templates, plan), mayGoOn);
+
+    /// <summary>Each of these encodings; relative operands are made to lead somewhere. One that cannot be run is a difference.</summary>
+    public Task<bool> RunAsync(IEnumerable<byte[]> forms, int states) => RunAsync(Cases(forms, states), () => !report.IsFull);
+
+    private async Task<bool> RunAsync(IEnumerable<Case> all, Func<bool> mayGoOn)
     {
-        CaseStates maker = new(random, _code);
-        using IEnumerator<Case> cases = Cases(templates, plan, maker).GetEnumerator();
+        using IEnumerator<Case> cases = all.GetEnumerator();
         bool more = cases.MoveNext();
         while (more && mayGoOn())
         {
@@ -60,7 +65,24 @@ internal sealed class DifferentialRun(Random random, bool isFar, DifferentialRep
         return !more;
     }
 
-    private IEnumerable<Case> Cases(IEnumerable<InstructionTemplate> templates, DifferentialPlan plan, CaseStates maker)
+    private IEnumerable<Case> Cases(IEnumerable<byte[]> forms, int states)
+    {
+        int block = 0;
+        foreach (byte[] form in forms)
+        {
+            if (MakeCase([.. form], AddressOf(block), states) is { } made)
+            {
+                block = (block + 1) % MaximumBlocks;
+                yield return made;
+            }
+            else
+            {
+                report.Show($"{Convert.ToHexString(form)} cannot be run");
+            }
+        }
+    }
+
+    private IEnumerable<Case> Cases(IEnumerable<InstructionTemplate> templates, DifferentialPlan plan)
     {
         int block = 0;
         foreach (InstructionTemplate template in templates)
@@ -69,9 +91,7 @@ internal sealed class DifferentialRun(Random random, bool isFar, DifferentialRep
             int tries = MoreForms * ((plan.StatesOfCode / plan.StatesOfForm) + plan.Wanted.Count);
             for (int form = 0; form < tries && states < plan.StatesOfCode; form++)
             {
-                // Blocks are used in turn; the first is the landing.
-                ulong address = _code + ((ulong)(block + 1) * Arena.BlockLength) + Arena.InstructionOffset;
-                if (MakeCase(template, plan.Wanted[form % plan.Wanted.Count], address, plan.StatesOfForm, maker) is { } made)
+                if (_forms.Make(template, plan.Wanted[form % plan.Wanted.Count]) is { } bytes && MakeCase(bytes, AddressOf(block), plan.StatesOfForm) is { } made)
                 {
                     block = (block + 1) % MaximumBlocks;
                     states += made.Inputs.Count;
@@ -81,9 +101,12 @@ internal sealed class DifferentialRun(Random random, bool isFar, DifferentialRep
         }
     }
 
-    private Case? MakeCase(InstructionTemplate template, WantedOperand operand, ulong address, int states, CaseStates maker)
+    /// <summary>Blocks are used in turn; the first is the landing.</summary>
+    private ulong AddressOf(int block) => _code + ((ulong)(block + 1) * Arena.BlockLength) + Arena.InstructionOffset;
+
+    private Case? MakeCase(byte[] bytes, ulong address, int states)
     {
-        if (_forms.Make(template, operand) is not { } bytes || !maker.TryPrepareBytes(bytes, address, out ulong branchTarget))
+        if (!_states.TryPrepareBytes(bytes, address, out ulong branchTarget))
         {
             return null;
         }
@@ -110,7 +133,7 @@ internal sealed class DifferentialRun(Random random, bool isFar, DifferentialRep
         List<CaseInput> inputs = [];
         for (int state = 0; state < states; state++)
         {
-            if (maker.TryMake(instruction, address, branchTarget, out CaseInput input))
+            if (_states.TryMake(instruction, address, branchTarget, out CaseInput input))
             {
                 inputs.Add(input);
             }

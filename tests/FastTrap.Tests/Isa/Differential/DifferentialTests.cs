@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Globalization;
+using FastTrap.Native;
 using Iced.Intel;
 
 namespace FastTrap.Tests.Isa.Differential;
@@ -33,6 +34,76 @@ public sealed class DifferentialTests
             Assert.That(missing, Is.Empty);
         }
     }
+
+    /// <summary>Each branch, loop, call and return, with the prefixes that programs put before them, and each way to write the operand of an indirect one.</summary>
+    [TestCaseSource(nameof(Branches))]
+    public async Task EveryFormIsTheSameWhenProbed(byte[][] forms, int states)
+    {
+        DifferentialReport report = new();
+        await new DifferentialRun(new Random(7), false, report).RunAsync(forms, states);
+        report.Print(TestContext.Out, lists: false);
+        Check(report);
+        Assert.That(report.States, Is.EqualTo(forms.Length * states * 2));
+    }
+
+    private static IEnumerable<TestCaseData> Branches()
+    {
+        byte[][] prefixes = [[], [0x67], [0x2e], [0x3e], [0x26], [0x64], [0x65], [0xf2], [0xf3], [0x48], [0x66, 0x48], [0x2e, 0x67], [0x3e, 0x41]];
+        if (Processor.IgnoresOperandSizeOfBranches)
+        {
+            prefixes = [.. prefixes, [0x66], [0x66, 0x2e], [0x66, 0x66]];
+        }
+
+        byte[] near = [0, 0, 0, 0];
+        byte[][] relative =
+        [
+            .. Enumerable.Range(0x70, 16).Select(o => new[] { (byte)o, (byte)0 }), .. Enumerable.Range(0x80, 16).Select(o => (byte[])[0x0f, (byte)o, .. near]),
+            [0xe0, 0], [0xe1, 0], [0xe2, 0], [0xe3, 0], [0xeb, 0], [0xe9, .. near], [0xe8, .. near], [0xc3], [0xc2, 0x18, 0],
+        ];
+        yield return Forms("relative branches and returns", 12, prefixes.SelectMany(p => relative.Select(r => (byte[])[.. p, .. r])));
+
+        byte[][] before = [[], [0x64], [0x65], [0x67], [0x3e], [0x64, 0x67]];
+        byte[][] extensions = [[], [0x41], [0x42], [0x43]];
+        yield return Forms("indirect branches", 1, before.SelectMany(p => extensions.SelectMany(e => Operands(2).Concat(Operands(4)).Select(o => (byte[])[.. p, .. e, 0xff, .. o]))));
+
+        // Every length that assemblers write, and cs, ds, lock-free; then what uprobes of the kernel refuse.
+        string[] others =
+        [
+            "90", "6690", "F390", "4890", "4190", "0F1F00", "0F1F4000", "0F1F440000", "660F1F440000", "0F1F8000000000", "0F1F840000000000", "660F1F840000000000",
+            "662E0F1F840000000000", "66662E0F1F840000000000", "666666662E0F1F840000000000", "2E90", "3E90", "F30F1EFA", "F30F1EFB", "0F1EFA", "0F0D08", "0F18E0",
+            "F0FF00", "F0480FC70F", "F00FB10A", "F048FF0500000000", "2E0F1F840000000000", "3EFFE0", "3EFFD0", "C5F9EFC1", "C5FA6F07", "C5F96EC0", "C5F9D4C1", "C5F9FAC1",
+            "C5F9F4C1", "C5F960C1", "C4E17960C1", "62F17D4860C1", "62F1FD48D4C1", "CD80", "CD03", "F4", "EE", "6C", "9C", "9D", "669C", "0F05", "0F01F9", "0FA2", "0F0B",
+        ];
+        yield return Forms("nops, landing pads, and what uprobes refuse", 100, others.Select(Convert.FromHexString));
+    }
+
+    /// <summary>Every ModRM byte and SIB byte, with a displacement behind them.</summary>
+    private static IEnumerable<byte[]> Operands(int extension)
+    {
+        for (int modRm = 0; modRm < 256; modRm++)
+        {
+            if (((modRm >> 3) & 7) != extension)
+            {
+                continue;
+            }
+
+            bool hasSib = modRm < 0xc0 && (modRm & 7) == 4;
+            for (int sib = 0; sib < (hasSib ? 256 : 1); sib++)
+            {
+                int length = (modRm >> 6) switch
+                {
+                    0 => (modRm & 7) == 5 || (hasSib && (sib & 7) == 5) ? 4 : 0,
+                    1 => 1,
+                    2 => 4,
+                    _ => 0,
+                };
+                byte[] displacement = [0x10, 0, 0, 0];
+                yield return [(byte)modRm, .. hasSib ? new[] { (byte)sib } : [], .. displacement[..length]];
+            }
+        }
+    }
+
+    private static TestCaseData Forms(string name, int states, IEnumerable<byte[]> forms) => new TestCaseData(forms.ToArray(), states).SetArgDisplayNames(name);
 
     /// <summary>
     /// 1,000 states of each code that this processor has, and 100 more with operands out of reach, before- and after-probed. FASTTRAP_DIFFERENTIAL_SEED, _CODES (a

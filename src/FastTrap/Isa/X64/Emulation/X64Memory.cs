@@ -15,8 +15,8 @@ internal static class X64Memory
         buffer.Clear();
         value = 0;
         int low = LengthInPage(address, size);
-        faultAddress = address;
-        if (!memory.TryRead(address, buffer[..low]))
+        faultAddress = FirstToFault(address, low, size);
+        if (faultAddress != address || !memory.TryRead(address, buffer[..low]))
         {
             return false;
         }
@@ -44,22 +44,22 @@ internal static class X64Memory
             return memory.TryWrite(address, buffer[..size]);
         }
 
-        // The upper page first, and back again if the lower one refuses: a fault changes nothing.
-        ulong boundary = address + (ulong)low;
+        // The lower page first, as the processor does, and back again if the upper one refuses: a fault changes nothing.
+        faultAddress = FirstToFault(address, low, size);
         Span<byte> before = stackalloc byte[sizeof(ulong)];
-        before = before[low..size];
-        if (!memory.TryRead(boundary, before) || !memory.TryWrite(boundary, buffer[low..size]))
+        before = before[..low];
+        if (faultAddress != address || !memory.TryRead(address, before) || !memory.TryWrite(address, buffer[..low]))
         {
-            faultAddress = boundary;
             return false;
         }
 
-        if (memory.TryWrite(address, buffer[..low]))
+        faultAddress = address + (ulong)low;
+        if (memory.TryWrite(faultAddress, buffer[low..size]))
         {
             return true;
         }
 
-        _ = memory.TryWrite(boundary, before);
+        _ = memory.TryWrite(address, before);
         return false;
     }
 
@@ -69,6 +69,10 @@ internal static class X64Memory
         int unused = 64 - Processor.AddressBits;
         return (long)address << unused >> unused == (long)address;
     }
+
+    /// <summary>An access that reaches into impossible addresses faults there, whatever its first page is.</summary>
+    private static ulong FirstToFault(ulong address, int low, int size) =>
+        low < size && IsCanonical(address) && !IsCanonical(address + (ulong)low) ? address + (ulong)low : address;
 
     private static int LengthInPage(ulong address, int size) => (int)Math.Min((ulong)size, PageLength - (address & (PageLength - 1)));
 }

@@ -3,17 +3,19 @@ using Iced.Intel;
 namespace FastTrap.Isa.X64;
 
 /// <summary>
-/// The slot of an instruction whose operand is out of reach: it is re-encoded with a register which it does not use as its base. Such a
-/// slot always traps, for the register must be given back.
+/// The slot of an instruction whose operand is out of reach: it is written with a register which it does not use as its base, and is the same byte for byte
+/// otherwise. Such a slot always traps, for the register must be given back.
 /// </summary>
 internal static class X64BorrowedSlots
 {
-    /// <summary>In order of preference: short and rarely implicit ones first, rbp late (its faults are stack faults), never rsp.</summary>
-    private static readonly Register[] s_candidates =
-    [
-        Register.RBX, Register.RSI, Register.RDI, Register.RDX, Register.RCX, Register.RAX, Register.R8, Register.R9, Register.R10,
-        Register.R11, Register.R12, Register.R14, Register.R15, Register.R13, Register.RBP,
-    ];
+    private const int DisplacementLength = 4;
+    private const byte VexBase = 0x20;
+
+    /// <summary>
+    /// Those that need neither a prefix, a SIB byte nor a displacement. No instruction uses all of them: those with most (<c>cmpxchg16b</c>) have four of them implied, and
+    /// no other operand.
+    /// </summary>
+    private static readonly Register[] s_candidates = [Register.RBX, Register.RSI, Register.RDI, Register.RDX, Register.RCX, Register.RAX];
 
     public static unsafe bool TryBuild(
         in DisplacedInstruction displaced, Span<byte> slot, out SlotLayout layout, out ProbeRefusal reason)
@@ -37,11 +39,12 @@ internal static class X64BorrowedSlots
 
         foreach (Register candidate in s_candidates)
         {
-            if (used.Contains(candidate) || !TryEncode(instruction, candidate, displaced.Address, slot, out int length))
+            if (used.Contains(candidate))
             {
                 continue;
             }
 
+            int length = WriteWithBase(displaced, instruction.Encoding, candidate, slot);
             layout = new SlotLayout
             {
                 TrapPartOffset = 0,
@@ -58,37 +61,27 @@ internal static class X64BorrowedSlots
         return false;
     }
 
-    private static bool TryEncode(Instruction instruction, Register register, ulong address, Span<byte> slot, out int length)
+    /// <summary>The ModRM byte names the register; the displacement behind it goes; bits that would extend the register's number are cleared.</summary>
+    private static int WriteWithBase(in DisplacedInstruction displaced, EncodingKind encoding, Register register, Span<byte> slot)
     {
-        instruction.MemoryBase = register;
-        instruction.MemoryDisplacement64 = 0;
-        instruction.MemoryDisplSize = 0;
-        Writer writer = new();
-        Encoder encoder = Encoder.Create(64, writer);
-        if (!encoder.TryEncode(instruction, address, out uint encoded, out _) || encoded > X64Classifier.MaxInstructionLength)
+        ReadOnlySpan<byte> bytes = displaced.Bytes;
+        int modRm = displaced.DisplacementOffset - 1;
+        int behind = displaced.DisplacementOffset + DisplacementLength;
+        bytes[..modRm].CopyTo(slot);
+        slot[modRm] = (byte)((bytes[modRm] & 0x38) | (register - Register.RAX));
+        bytes[behind..].CopyTo(slot[(modRm + 1)..]);
+
+        X64Prefixes prefixes = new(bytes);
+        if (prefixes.RexOffset >= 0)
         {
-            length = 0;
-            return false;
+            slot[prefixes.RexOffset] &= 0xfe;
+        }
+        else if (encoding is EncodingKind.EVEX or EncodingKind.XOP || (encoding == EncodingKind.VEX && bytes[prefixes.Length] == 0xc4))
+        {
+            // Inverted there. The two-byte form has none.
+            slot[prefixes.Length + 1] |= VexBase;
         }
 
-        length = (int)encoded;
-        writer.Bytes[..length].CopyTo(slot);
-        return true;
-    }
-
-    private sealed class Writer : CodeWriter
-    {
-        private readonly byte[] _bytes = new byte[32];
-        private int _length;
-
-        public ReadOnlySpan<byte> Bytes => _bytes.AsSpan(0, _length);
-
-        public override void WriteByte(byte value)
-        {
-            if (_length < _bytes.Length)
-            {
-                _bytes[_length++] = value;
-            }
-        }
+        return displaced.Length - DisplacementLength;
     }
 }
