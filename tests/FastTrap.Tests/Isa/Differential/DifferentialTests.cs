@@ -35,8 +35,8 @@ public sealed class DifferentialTests
         }
     }
 
-    /// <summary>Each branch, loop, call and return, with the prefixes that programs put before them, and each way to write the operand of an indirect one.</summary>
-    [TestCaseSource(nameof(Branches))]
+    /// <summary>Each branch, loop, call, return, push and pop, with the prefixes that programs put before them, and each way to write an operand in memory.</summary>
+    [TestCaseSource(nameof(ChosenForms))]
     public async Task EveryFormIsTheSameWhenProbed(byte[][] forms, int states)
     {
         DifferentialReport report = new();
@@ -46,7 +46,7 @@ public sealed class DifferentialTests
         Assert.That(report.States, Is.EqualTo(forms.Length * states * 2));
     }
 
-    private static IEnumerable<TestCaseData> Branches()
+    private static IEnumerable<TestCaseData> ChosenForms()
     {
         byte[][] prefixes = [[], [0x67], [0x2e], [0x3e], [0x26], [0x64], [0x65], [0xf2], [0xf3], [0x48], [0x66, 0x48], [0x2e, 0x67], [0x3e, 0x41]];
         if (Processor.IgnoresOperandSizeOfBranches)
@@ -65,6 +65,17 @@ public sealed class DifferentialTests
         byte[][] before = [[], [0x64], [0x65], [0x67], [0x3e], [0x64, 0x67]];
         byte[][] extensions = [[], [0x41], [0x42], [0x43]];
         yield return Forms("indirect branches", 1, before.SelectMany(p => extensions.SelectMany(e => Operands(2).Concat(Operands(4)).Select(o => (byte[])[.. p, .. e, 0xff, .. o]))));
+
+        // 50 to 5f, immediates, leave, pushf, popf, segment registers; enter of several depths; each operand of push and pop.
+        byte[][] widths = [[], [0x66], [0x41], [0x48], [0x66, 0x41], [0x67], [0x2e]];
+        byte[][] stack =
+        [
+            .. Enumerable.Range(0x50, 16).Select(o => new[] { (byte)o }), [0x68, 1, 2, 3, 0x84], [0x6a, 0x81], [0xc9], [0x9c], [0x9d], [0x0f, 0xa0], [0x0f, 0xa1], [0x0f, 0xa8], [0x0f, 0xa9],
+            .. new byte[] { 0, 1, 2, 31, 32 }.Select(depth => new byte[] { 0xc8, 0x20, 0, depth }),
+        ];
+        yield return Forms("push, pop, enter, leave", 10, widths.SelectMany(w => stack.Select(s => (byte[])[.. w, .. s])));
+        yield return Forms(
+            "push and pop of memory", 1, widths.SelectMany(w => Operands(6).Select(o => (byte[])[.. w, 0xff, .. o]).Concat(Operands(0).Select(o => (byte[])[.. w, 0x8f, .. o]))));
 
         // Every length that assemblers write, and cs, ds, lock-free; then what uprobes of the kernel refuse.
         string[] others =
