@@ -29,8 +29,7 @@
 #define TILES_MASK 0x60000u
 #define PAGE 4096ul
 
-enum { IGNORE_DATA = 1, IGNORE_FPU_POINTERS = 2, FPU_IMAGE_AT_ADDRESS = 4, IGNORE_VECTORS = 8, SAME_WHERE = 16, TILES = 32, TILE_CONFIGURATION_AT_ADDRESS = 64,
-    IGNORE_FPU_OPCODE = 128 };
+enum { IGNORE_FPU_POINTERS = 1, IGNORE_FPU_OPCODE = 2, FPU_IMAGE_AT_ADDRESS = 4, SAME_WHERE = 8, TILES = 16, TILE_CONFIGURATION_AT_ADDRESS = 32 };
 
 struct input {
     uint64_t registers[16], flags, fs, gs, entry, seed, options, ignored_registers;
@@ -320,9 +319,7 @@ static void run(const struct input *in, struct result *out)
     if (xsave_offset[2] == 576 && XSAVE_LENGTH > 2688) memset(v + 2688, 0, XSAVE_LENGTH - 2688);
     if (in->options & IGNORE_FPU_POINTERS) *(uint64_t *)(v + 8) = 0;
     if (in->options & IGNORE_FPU_OPCODE) *(uint16_t *)(v + 6) = 0;
-    if (in->options & IGNORE_VECTORS) memset(v, 0, XSAVE_LENGTH);
-    if (in->options & IGNORE_DATA) memset(scratch->data, 0, DATA_LENGTH);
-    else memcpy(scratch->data, (void *)DATA_AT, DATA_LENGTH);
+    memcpy(scratch->data, (void *)DATA_AT, DATA_LENGTH);
     memcpy(scratch->stack, (void *)STACK_AT, STACK_LENGTH);
     if (out != scratch) memcpy(out, scratch, sizeof *out);
 }
@@ -429,7 +426,7 @@ int main(int argc, char **argv)
     sigfillset(&action.sa_mask);
     static const int signals[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGPROF };
     for (int i = 0; i < 6; i++) sigaction(signals[i], &action, NULL);
-    target_say("sizes %d %d %d %d %d", (int)sizeof(struct input), (int)sizeof(struct result), MAXIMUM_INPUTS, DIFFERENCES, has_tiles);
+    target_say("sizes %d %d %d %d", (int)sizeof(struct input), (int)sizeof(struct result), MAXIMUM_INPUTS, DIFFERENCES);
     target_say("places %lu %lu %lu %d", (unsigned long)inputs, (unsigned long)results, (unsigned long)scratch, file);
     target_ready();
 

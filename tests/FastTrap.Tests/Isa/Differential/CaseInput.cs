@@ -9,27 +9,22 @@ internal enum CaseOptions : ulong
 {
     None = 0,
 
-    /// <summary>What the instruction stores depends on more than its inputs.</summary>
-    IgnoreData = 1,
-
     /// <summary>The address of the last x87 instruction is that of the slot: see docs/limits.md.</summary>
-    IgnoreFpuPointers = 2,
+    IgnoreFpuPointers = 1,
+
+    /// <summary>The last x87 opcode has the ModRM byte in it, and that of a borrowed register is another.</summary>
+    IgnoreFpuOpcode = 2,
 
     /// <summary>The operand is an image of the vector state.</summary>
     FpuImageAtAddress = 4,
 
-    IgnoreVectors = 8,
-
     /// <summary>A transaction may be aborted by anything: both ways are right.</summary>
-    SameWhere = 16,
+    SameWhere = 8,
 
     /// <summary>The tile registers and their configuration have values.</summary>
-    Tiles = 32,
+    Tiles = 16,
 
-    TileConfigurationAtAddress = 64,
-
-    /// <summary>The last x87 opcode has the ModRM byte in it, and that of a borrowed register is another.</summary>
-    IgnoreFpuOpcode = 128,
+    TileConfigurationAtAddress = 32,
 }
 
 [InlineArray(16)]

@@ -337,10 +337,9 @@ internal sealed class CaseStates(Random random, ulong code)
                 input.IgnoredRegisters |= instruction.Mnemonic == Mnemonic.Xbegin ? 1UL << Rax : 0;
                 break;
             case Mnemonic.Xsave or Mnemonic.Xsave64 or Mnemonic.Xsaveopt or Mnemonic.Xsaveopt64 or Mnemonic.Xsavec or Mnemonic.Xsavec64:
-                // Which components are in their initial state, or modified, is not the program's to know. Not the tiles, nor protection keys.
+                // Not the tiles, nor protection keys.
                 input.Registers[Rax] &= 0xe7;
                 input.Registers[Rdx] = 0;
-                input.Options |= CaseOptions.IgnoreData;
                 break;
             case Mnemonic.Xrstor or Mnemonic.Xrstor64:
                 input.Registers[Rax] &= 0xe7;

@@ -24,8 +24,6 @@ internal sealed class DifferentialReport
     /// <summary>Cases which destroyed their target, or might have: each of them fails the run.</summary>
     public int Astray { get; set; }
 
-    public bool HasTiles { get; set; }
-
     /// <summary>See <see cref="CaseStates.IsRunnable"/>.</summary>
     public HashSet<Code> NotRun { get; } = [];
 

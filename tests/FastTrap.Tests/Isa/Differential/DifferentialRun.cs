@@ -41,7 +41,6 @@ internal sealed class DifferentialRun(Random random, bool isFar, DifferentialRep
         while (more && mayGoOn())
         {
             await using DifferentialTarget target = await DifferentialTarget.StartAsync(isFar);
-            report.HasTiles = target.HasTiles;
             WriteLanding(target);
             for (int batch = 0; batch < BatchesOfATarget && more && mayGoOn(); batch++)
             {

@@ -37,7 +37,6 @@ internal sealed class DifferentialTarget : IAsyncDisposable
         ResultLength = numbers[1];
         MaximumInputs = numbers[2];
         MaximumDifferences = numbers[3];
-        HasTiles = numbers[4] != 0;
     }
 
     public int ResultLength { get; }
@@ -45,9 +44,6 @@ internal sealed class DifferentialTarget : IAsyncDisposable
     public int MaximumInputs { get; }
 
     public int MaximumDifferences { get; }
-
-    /// <summary>The processor has AMX, and the kernel lets the target use it.</summary>
-    public bool HasTiles { get; }
 
     /// <summary>The index of the case that runs, or ran last; still known when the target has died of it.</summary>
     public int Current
