@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using System.Numerics;
 using FastTrap.Isa;
 using FastTrap.Isa.X64;
 using Iced.Intel;
@@ -24,6 +25,7 @@ internal sealed class X64SlotTests
         "62F17C485805 44332211", "62F37D083E05 44332211 02", "62F17C585805 44332211", "62617D486F25 44332211", "62F1FE487F05 44332211",
         "8FE878A205 44332211 10", "8FE9789005 44332211", "C705 44332211 78563412", "488D05 44332211", "488B0D 44332211", "833D 44332211 00",
         "FF35 44332211", "C125 44332211 05", "0F0105 44332211", "0FAE05 44332211", "4881 25 44332211 00000080",
+        "0F0F05 44332211 9E", "3E65F2480F0005 44332211", "66490F6E05 44332211", "660F380005 44332211", "C4417C1005 44332211", "62D17C485805 44332211",
     ];
 
     [TestCaseSource(nameof(RipRelative))]
@@ -70,6 +72,12 @@ internal sealed class X64SlotTests
         Assert.That(copy.MemoryDisplacement64, Is.Zero);
         Assert.That(copy.MemoryIndex, Is.EqualTo(Register.None));
         Assert.That((int)X64Registers.WordOf(copy.MemoryBase), Is.EqualTo((int)layout.BorrowedRegister));
+
+        // Prefixes stay, though they mean nothing: the kernel, which carries out some instructions itself, looks at them. One bit extends the register's number.
+        Assert.That(copy.Length, Is.EqualTo(bytes.Length - 4));
+        int modRm = displaced.DisplacementOffset - 1;
+        Assert.That(bytes[..modRm].Zip(slot).Sum(p => BitOperations.PopCount((uint)(p.First ^ p.Second))), Is.LessThanOrEqualTo(1));
+        Assert.That(slot[(modRm + 1)..copy.Length], Is.EqualTo(bytes[(modRm + 5)..]));
         foreach (UsedRegister used in new InstructionInfoFactory().GetInfo(original).GetUsedRegisters())
         {
             Assert.That(used.Register.GetFullRegister(), Is.Not.EqualTo(copy.MemoryBase), "in use");
