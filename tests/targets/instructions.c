@@ -295,6 +295,7 @@ static void run(const struct input *in, struct result *out)
     scratch->where = in->options & SAME_WHERE ? 0 : S->out_where;
     scratch->fs = S->out_fs;
     scratch->gs = S->out_gs;
+    for (int i = 0; i < 4; i++) if (S->out_selectors[i] <= 3) S->out_selectors[i] = 0; /* any interrupt makes such a null selector 0 */
     memcpy(&scratch->selectors, (void *)S->out_selectors, 8);
     scratch->pkru = S->out_pkru;
     scratch->tiles = has_tiles ? sum_of_tiles((uint8_t *)S->out_vectors) : 0;

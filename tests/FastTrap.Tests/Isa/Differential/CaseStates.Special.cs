@@ -142,12 +142,7 @@ internal sealed partial class CaseStates
         }
     }
 
-    /// <summary>Not 1 to 3: such a null selector becomes 0 with any interrupt.</summary>
-    private ulong Selector()
-    {
-        ulong selector = new ulong[] { 0, 0x10, 0x2b, 0x33, 0x7b, (ulong)random.Next(65536) }[random.Next(6)];
-        return selector <= 3 ? 0 : selector;
-    }
+    private ulong Selector() => new ulong[] { 0, 3, 0x10, 0x2b, 0x33, 0x7b, (ulong)random.Next(65536) }[random.Next(7)];
 
     private void PatchSelector(in Instruction instruction, int operand, int offset, ref CaseInput input)
     {
