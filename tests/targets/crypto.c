@@ -1,5 +1,5 @@
-/* crypto: hashes, ciphers, big numbers and compression of OpenSSL and zlib, linked statically so that their assembly has names. On each line "go" it does
- * all of it and prints what came out. */
+/* crypto: hashes, ciphers, big numbers and compression of OpenSSL and zlib, linked statically so that their assembly has names. On each line "go BYTES"
+ * it does all of it with so many bytes, 2400 at most, and prints what came out. */
 #include "target.h"
 #include <openssl/bn.h>
 #include <openssl/evp.h>
@@ -50,10 +50,13 @@ static void power(const unsigned char *data)
     BN_CTX_free(context);
 }
 
-static void deflated(const unsigned char *data, uLong length)
+/* Of text that comes again and bytes that do not. */
+static void deflated(const unsigned char *random, uLong length)
 {
-    unsigned char packed[8192], back[4096];
+    unsigned char packed[8192], back[4096], text[4096];
     uLongf size = sizeof packed, whole = sizeof back;
+    const unsigned char *data = text;
+    for (uLong i = 0; i < length; i++) text[i] = i % 97 < 80 ? (unsigned char)"sphinx of black quartz, judge my vow; "[i % 97 % 38] : random[i];
     if (compress2(packed, &size, data, length, 9) != Z_OK || uncompress(back, &whole, packed, size) != Z_OK) target_fail("zlib");
     if (whole != length || memcmp(back, data, length)) target_fail("not the same");
     target_say("result zlib %lu %016llx %lx %lx", (unsigned long)size, (unsigned long long)digest(packed, size), crc32(0, data, (uInt)length),
@@ -62,18 +65,20 @@ static void deflated(const unsigned char *data, uLong length)
 
 int main(void)
 {
-    unsigned char data[1200];
+    unsigned char data[2400];
     for (int i = 0; i < (int)sizeof data; i++) data[i] = (unsigned char)((i * i >> 3) ^ (i % 61 < 40 ? i % 61 : 7));
     target_ready();
     char line[64];
     while (target_command(line, sizeof line)) {
         if (strcmp(line, "end") == 0) return target_end(0);
+        int length = atoi(line + 2);
+        if (length < 160 || length > (int)sizeof data) return 96;
         static const char *hashes[] = { "SHA256", "SHA512", "SHA1", "MD5", "SHA3-256", "BLAKE2s256" };
         static const char *ciphers[] = { "AES-128-CBC", "AES-256-GCM", "AES-128-CTR", "ChaCha20-Poly1305", "CAMELLIA-128-CBC" };
-        for (unsigned i = 0; i < sizeof hashes / sizeof *hashes; i++) hash(hashes[i], data, sizeof data);
-        for (unsigned i = 0; i < sizeof ciphers / sizeof *ciphers; i++) cipher(ciphers[i], data, sizeof data);
+        for (unsigned i = 0; i < sizeof hashes / sizeof *hashes; i++) hash(hashes[i], data, (size_t)length);
+        for (unsigned i = 0; i < sizeof ciphers / sizeof *ciphers; i++) cipher(ciphers[i], data, length);
         power(data);
-        deflated(data, sizeof data);
+        deflated(data, (uLong)length);
         target_say("done");
     }
     return 97;

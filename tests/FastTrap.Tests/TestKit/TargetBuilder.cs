@@ -51,8 +51,10 @@ internal static class TargetBuilder
         string building = $"{result}.{Environment.ProcessId}.{Guid.NewGuid():N}";
         List<string> arguments = [$"-O{variant.Optimization}", "-g", "-Wall", "-Wextra", "-pthread", isCpp ? "-std=c++17" : "-std=gnu11"];
         arguments.AddRange(shared ? ["-shared", "-fPIC"] : LinkFlags(variant.Link));
-        arguments.AddRange(variant.Flags.Split(' ', StringSplitOptions.RemoveEmptyEntries));
-        arguments.AddRange(["-o", building, source, "-lm"]);
+
+        // Libraries behind what needs them.
+        ILookup<bool, string> flags = variant.Flags.Split(' ', StringSplitOptions.RemoveEmptyEntries).ToLookup(f => f.StartsWith("-l", StringComparison.Ordinal));
+        arguments.AddRange([.. flags[false], "-o", building, source, .. flags[true], "-lm"]);
         string compilerName = variant.Toolchain + (isCpp ? "g++" : "gcc");
         string compiler = Command.Find(compilerName) ?? throw new InvalidOperationException($"{compilerName} is not installed; the native targets of the tests need it.");
         CommandResult outcome = Command.Run(compiler, arguments, TimeSpan.FromMinutes(2));

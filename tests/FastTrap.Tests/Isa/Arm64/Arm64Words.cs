@@ -81,11 +81,25 @@ internal sealed record Arm64Words(string Name, uint Mask, uint Value)
         new("authenticated load", 0x3f20_0400, 0x3820_0400),
         new("vector register, imm9", 0x3f20_0000, 0x3c00_0000),
         new("vector register, unsigned offset", 0x3f00_0000, 0x3d00_0000),
-        new("SIMD and floating point", 0x0e00_0000, 0x0e00_0000),
         new("SIMD three same", 0x9f20_0400, 0x0e20_0400),
         new("floating point, two sources", 0x5f20_0c00, 0x1e20_0800),
+        new("SIMD and floating point, the rest", 0x0e00_0000, 0x0e00_0000),
         new("barriers", 0xffff_f09f, 0xd503_309f),
-        new("MRS of NZCV, FPCR, FPSR, TPIDR", 0xffff_f9c0, 0xd53b_4000),
+        new("MRS of NZCV, FPCR, FPSR", 0xffff_f9c0, 0xd53b_4000),
+        new("MRS of TPIDR", 0xffff_ffe0, 0xd53b_d040),
+        new("MSR of NZCV", 0xffff_ffe0, 0xd51b_4200),
+        new("CFINV, XAFLAG, AXFLAG", 0xffff_ff9f, 0xd500_401f),
+
+        // What is not allocated, or only in recent versions.
+        new("unprivileged exclusives and swaps", 0x3f00_0000, 0x0900_0000),
+        new("structures, the rest", 0x3e00_0000, 0x0c00_0000),
+        new("immediate with tags, minimum and maximum", 0x1f80_0000, 0x1180_0000),
+        new("tags, 128-bit atomics", 0x3f20_0000, 0x1920_0000),
+        new("ordered, with write-back", 0x3b20_0800, 0x1900_0800),
+        new("ordered vector, unscaled", 0x3f20_0c00, 0x1d00_0000),
+        new("ordered vector, the rest", 0x3f20_0000, 0x1d20_0000),
+        new("vector atomics, register offset", 0x3f20_0000, 0x3c20_0000),
+        new("data processing of registers, the rest", 0x1f20_0000, 0x1a20_0000),
         new("UDF", 0xffff_0000, 0x0000_0000),
     ];
 }

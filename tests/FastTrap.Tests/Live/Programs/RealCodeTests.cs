@@ -47,27 +47,49 @@ public sealed class RealCodeTests : LiveTest
         }
         """;
 
-    [TestCase("a.out:*sha256_block*:*", "a.out:*sha512_block*:*", "a.out:*sha1_block*:*", "a.out:*md5_block*:*", "a.out:*keccak*:*", "a.out:blake2s*:*")]
-    [TestCase("a.out:*aes*:*", "a.out:*gcm*:*", "a.out:*ghash*:*", "a.out:*[cC]ha[cC]ha20*:*", "a.out:*poly1305*:*", "a.out:Camellia*:*")]
-    [TestCase("a.out:bn_*:*", "a.out:BN_*:*")]
-    [TestCase("a.out:*inflate*:*", "a.out:*deflate*:*", "a.out:longest_match:*", "a.out:*crc32*:*", "a.out:*adler32*:*", "a.out:*_tr_*:*")]
-    [Explicit("Hundreds of thousands of hits: a minute and more on a small machine.")]
-    public async Task OpenSslAndZlib(params string[] descriptions)
-    {
-        if (!Array.Exists(Directory.GetDirectories("/usr/lib"), d => File.Exists(Path.Combine(d, "libcrypto.a")) && File.Exists(Path.Combine(d, "libz.a"))))
-        {
-            Assert.Ignore("libcrypto.a and libz.a are not installed (libssl-dev, zlib1g-dev).");
-        }
+    private const string WithoutShaInstructions = ":~0x20000000";
+    private const string Avx2 = ":~0xf0230000";
+    private const string Avx = ":~0xf0230020";
+    private const string Ssse3 = "~0x1200000200000000:~0xf0230020";
 
-        string[] used =
-        [
-            "EVP_Digest", "EVP_get_digestbyname", "EVP_get_cipherbyname", "EVP_CIPHER_CTX_new", "EVP_CIPHER_CTX_free", "EVP_CIPHER_CTX_ctrl", "EVP_EncryptInit_ex",
-            "EVP_EncryptUpdate", "EVP_EncryptFinal_ex", "BN_CTX_new", "BN_CTX_free", "BN_bin2bn", "BN_new", "BN_free", "BN_set_bit", "BN_mod_exp", "BN_bn2binpad",
-            "compress2", "uncompress", "crc32", "adler32",
-        ];
-        TargetVariant variant = new(Flags: string.Join(' ', used.Select(name => "-Wl,-u," + name)) + " -l:libz.a -l:libcrypto.a");
-        using TargetProcess target = TargetProcess.StartTarget("crypto", variant);
-        await AssertSameProbed(target, descriptions);
+    private static readonly string[] s_hashes =
+        ["a.out:*sha256_block*:*", "a.out:*sha512_block*:*", "a.out:*sha1_block*:*", "a.out:*md5_block*:*", "a.out:*[kK]eccak*:*", "a.out:SHA3_*:*", "a.out:blake2s*:*"];
+
+    private static readonly string[] s_ciphers =
+        ["a.out:*aes*:*", "a.out:*gcm*:*", "a.out:*ghash*:*", "a.out:*[cC]ha[cC]ha20*:*", "a.out:*[pP]oly1305*:*", "a.out:Camellia*:*"];
+
+    private static readonly string[] s_numbers = ["a.out:bn_*:*", "a.out:BN_*:*"];
+
+    private static readonly string[] s_zlib =
+        ["a.out:*inflate*:*", "a.out:*deflate*:*", "a.out:longest_match:*", "a.out:*crc32*:*", "a.out:*adler32*:*", "a.out:*_tr_*:*"];
+
+    [Test]
+    public Task HashesOfOpenSsl() => CompareCrypto(160, "", s_hashes);
+
+    [Test]
+    public Task CiphersOfOpenSsl() => CompareCrypto(300, "", s_ciphers);
+
+    [Test]
+    public Task BigNumbersOfOpenSsl() => CompareCrypto(160, "", s_numbers);
+
+    [Test]
+    public Task Zlib() => CompareCrypto(500, "", s_zlib);
+
+    /// <summary>With enough bytes for the widest code, and with that for lesser processors.</summary>
+    [TestCase("")]
+    [TestCase(WithoutShaInstructions)]
+    [TestCase(Avx2)]
+    [TestCase(Avx)]
+    [TestCase(Ssse3)]
+    [Explicit("Hundreds of thousands of hits each.")]
+    public Task OpenSslAndZlib(string capabilities) => CompareCrypto(1300, capabilities, [.. s_hashes, .. s_ciphers, .. s_numbers, .. s_zlib]);
+
+    [TestCase(5, "a.out:*sort*:*", "libstdc++.so.6:_ZNS[io]*:*", "libstdc++.so.6:std::num_*<char*:*", "libstdc++.so.6:std::__cxx11::basic_string<char*:*")]
+    [TestCase(40, "libstdc++.so.6:std::*char*:*", "libstdc++.so.6:std::_*:*", "libstdc++.so.6:std::locale*:*", "a.out:*:*", Explicit = true, Reason = "Hundreds of thousands of hits.")]
+    public async Task TextsOfTheCppLibrary(int count, params string[] descriptions)
+    {
+        using TargetProcess target = TargetProcess.StartTarget("texts");
+        await AssertSameProbed(target, $"go {count}", descriptions);
     }
 
     [Test]
@@ -83,7 +105,7 @@ public sealed class RealCodeTests : LiveTest
         using TargetProcess target = TargetProcess.Start(
             dotnet, ["exec", Path.Combine(AppContext.BaseDirectory, "FastTrap.Tests.dll"), "compute"], new TargetStart { Environment = environment });
         target.WaitReady();
-        await AssertSameProbed(target, "[jit]:*ManagedWork::Hot*:*");
+        await AssertSameProbed(target, "go", "[jit]:*ManagedWork::Hot*:*");
         File.Delete($"/tmp/perf-{target.ProcessId}.map");
         File.Delete($"/tmp/perfinfo-{target.ProcessId}.map");
     }
@@ -102,13 +124,26 @@ public sealed class RealCodeTests : LiveTest
         Assert.That(built.ExitCode, Is.Zero, built.Error);
         using TargetProcess target = TargetProcess.Start(directory["program"], []);
         target.WaitReady();
-        await AssertSameProbed(target, descriptions);
+        await AssertSameProbed(target, "go", descriptions);
+    }
+
+    private async Task CompareCrypto(int bytes, string capabilities, params string[] descriptions)
+    {
+        if (!Array.Exists(Directory.GetDirectories("/usr/lib"), d => File.Exists(Path.Combine(d, "libcrypto.a")) && File.Exists(Path.Combine(d, "libz.a"))))
+        {
+            Assert.Ignore("libcrypto.a and libz.a are not installed (libssl-dev, zlib1g-dev).");
+        }
+
+        Dictionary<string, string> environment = new() { ["OPENSSL_ia32cap"] = capabilities };
+        using TargetProcess target = TargetProcess.StartTarget(
+            "crypto", new TargetVariant(Flags: "-l:libz.a -l:libcrypto.a"), null, capabilities.Length == 0 ? null : new TargetStart { Environment = environment });
+        await AssertSameProbed(target, $"go {bytes}", descriptions);
     }
 
     /// <summary>What the target prints for a line of input, alone, probed, and alone again.</summary>
-    private async Task AssertSameProbed(TargetProcess target, params string[] descriptions)
+    private async Task AssertSameProbed(TargetProcess target, string command, params string[] descriptions)
     {
-        string[] alone = Work(target);
+        string[] alone = Work(target, command);
         TracedProcess process = await Tracer.AttachAsync(target.ProcessId);
         List<ProbeEnabling> enablings = [];
         foreach (string description in descriptions)
@@ -116,21 +151,32 @@ public sealed class RealCodeTests : LiveTest
             enablings.Add(await process.EnableAsync(description, CountOnly));
         }
 
-        string[] probed = Work(target);
-        TestContext.Out.WriteLine(string.Join('\n', enablings.Select(
-            e => $"{e.Description}: {e.Probes.Count} probes, {e.HitCount} hits, refused: {string.Join(' ', e.Failures.GroupBy(f => f.Refusal).Select(g => $"{g.Key} {g.Count()}"))}")));
+        string[] probed = Work(target, command);
+        foreach (ProbeEnabling enabling in enablings)
+        {
+            Describe(enabling);
+        }
+
         await process.DisposeAsync();
         Assert.That(probed, Is.EqualTo(alone));
-        Assert.That(enablings.Sum(e => e.HitCount), Is.GreaterThan(100));
-        Assert.That(Work(target), Is.EqualTo(alone));
+        Assert.That(enablings.Select(e => e.HitCount), Is.All.Positive);
+        Assert.That(Work(target, command), Is.EqualTo(alone));
+        TextCheck.AssertClean(target.ProcessId);
         target.SendLine("end");
         Assert.That(target.WaitForExit(), Is.EqualTo(new TargetExit(0, 0)), string.Join('\n', target.Lines));
     }
 
-    private static string[] Work(TargetProcess target)
+    private static void Describe(ProbeEnabling enabling)
+    {
+        string[] hit = [.. enabling.Probes.Where(p => enabling.GetHitCount(p) > 0).Select(p => p.Function).Distinct()];
+        string[] refused = [.. enabling.Failures.GroupBy(f => f.Refusal).Select(g => $"{g.Key} {g.Count()}")];
+        TestContext.Out.WriteLine($"{enabling.Description}: {enabling.Probes.Count} probes, {enabling.HitCount} hits in {string.Join(' ', hit)}; refused: {string.Join(' ', refused)}");
+    }
+
+    private static string[] Work(TargetProcess target, string command)
     {
         int before = target.Lines.Count;
-        target.SendLine("go");
+        target.SendLine(command);
         target.ReadLineStarting("done");
         return [.. target.Lines.Skip(before)];
     }
