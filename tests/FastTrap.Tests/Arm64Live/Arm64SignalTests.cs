@@ -47,4 +47,22 @@ public sealed class Arm64SignalTests(string processor) : Arm64LiveTest(processor
         Assert.That(target.Lines[^1], Is.EqualTo(alone[^1]));
         AssertEnds(target);
     }
+
+    [TestCase("a.out:work_*:*", "1", "12", "2")]
+    [TestCase("a.out:unw*:*", "1", "0", "6")]
+    [TestCase("a.out:_Unwind_*:*", "1", "0", "1")]
+    public async Task EveryFrameIsOfKnownText(string description, params string[] arguments)
+    {
+        IReadOnlyList<string> alone = RunAlone("unwinds", arguments);
+        using GuestProcess target = Start("unwinds", arguments);
+        TracedProcess process = await Tracer.AttachAsync(target.ProcessId);
+        ProbeEnabling enabling = await process.EnableAsync(description, CountOnly);
+        target.SendLine("go");
+        target.ReadLineStarting("checksum ");
+        await process.DisposeAsync();
+        TestContext.Out.WriteLine($"{enabling.Probes.Count} probes, {enabling.HitCount} hits; {string.Join(", ", target.Lines)}");
+        Assert.That(enabling.HitCount, Is.GreaterThan(100));
+        Assert.That(target.Lines.TakeLast(2), Is.EqualTo(alone.TakeLast(2)));
+        AssertEnds(target);
+    }
 }

@@ -10,6 +10,8 @@ namespace FastTrap.Isa.Arm64;
 /// </remarks>
 internal static class Arm64FunctionScanner
 {
+    private const uint Nop = 0xd503_201f;
+
     public static bool TryScan(ReadOnlySpan<byte> code, ulong address, FunctionScan result, out ProbeRefusal reason)
     {
         result.Clear();
@@ -87,7 +89,9 @@ internal static class Arm64FunctionScanner
 
             AddSite(word, @class, offset, address, code.Length, result);
             hasExclusives |= @class == Arm64Class.LoadExclusive;
-            fallsThrough = FallsThrough(@class);
+
+            // What pads is reached as what stands before it.
+            fallsThrough = word.Value == Nop ? fallsThrough : FallsThrough(@class);
         }
 
         return true;

@@ -29,6 +29,8 @@ internal static class GuestImage
         ["arm64_instructions"] = ("arm64_instructions", TargetVariant.Default with { Toolchain = Toolchain }),
         ["arm64_sleeps"] = ("arm64_sleeps", TargetVariant.Default with { Toolchain = Toolchain }),
         ["arm64_signals"] = ("arm64_signals", TargetVariant.Default with { Toolchain = Toolchain }),
+        ["arm64_special"] = ("arm64_special", TargetVariant.Default with { Toolchain = Toolchain }),
+        ["unwinds"] = ("unwinds", new TargetVariant(TargetLink.Pie, 2, "-fexceptions -static-libgcc", Toolchain)),
         ["arm64_usdt"] = ("arm64_usdt", TargetVariant.Default with { Toolchain = Toolchain }),
         ["arm64_sve"] = ("arm64_sve", TargetVariant.Default with { Toolchain = Toolchain }),
         ["arm64_protected"] = ("arm64_protected", new TargetVariant(TargetLink.Pie, 2, Protected, Toolchain)),

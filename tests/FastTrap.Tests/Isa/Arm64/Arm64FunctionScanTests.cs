@@ -107,6 +107,10 @@ internal sealed class Arm64FunctionScanTests
         Assert.That(scan.ReturnSites, Is.EqualTo(new[] { new ReturnSite(4, ReturnSiteKind.Return, 0) }));
         scan = Scan(0x9c00_0040, Ret, 0, 0, 0, 0, Nop, Ret);
         Assert.That(scan.InstructionOffsets, Is.EqualTo(new[] { 0, 4, 24, 28 }));
+
+        // ldr x0,pool; ret; nop, to align it; pool.
+        scan = Scan(0x5800_0060, Ret, Nop, 0x0000_0000, 0xffff_ffff);
+        Assert.That(scan.InstructionOffsets, Is.EqualTo(new[] { 0, 4, 8 }));
     }
 
     [TestCase(0x5800_0040u, Nop, 0x1234u, 0u, TestName = "control runs into a literal")]
