@@ -37,8 +37,10 @@ public sealed class RealCodeTests : LiveTest
             fmt.Println("ready", os.Getpid())
             for input.Scan() {
                 if input.Text() == "end" { return }
+                depth := 300
+                fmt.Sscanf(input.Text(), "go %d", &depth)
                 results := make(chan int)
-                for g := 0; g < 4; g++ { go func(g int) { results <- Grow(300 + g) }(g) }
+                for g := 0; g < 4; g++ { go func(g int) { results <- Grow(depth + g) }(g) }
                 total := 0
                 for g := 0; g < 4; g++ { total += <-results }
                 fmt.Println("result", total, Fold("the quick brown fox jumps over the lazy dog"))
@@ -115,16 +117,45 @@ public sealed class RealCodeTests : LiveTest
     [TestCase("a.out:runtime.newstack:*", "a.out:runtime.copystack:return", "a.out:runtime.gopanic:*")]
     public async Task GoProgram(params string[] descriptions)
     {
-        string go = RealPrograms.Require("go");
         using PrivateDirectory directory = new("go");
+        using TargetProcess target = StartGo(directory);
+        await AssertSameProbed(target, "go", descriptions);
+    }
+
+    /// <summary>Each return of a recursion is one hit, although the stacks are copied to larger places all the while.</summary>
+    [Test]
+    public async Task GoReturnsAreCountedWhileStacksGrow()
+    {
+        const int Depth = 3000;
+        using PrivateDirectory directory = new("go");
+        using TargetProcess target = StartGo(directory);
+        TracedProcess process = await Tracer.AttachAsync(target.ProcessId);
+        ProbeEnabling entries = await process.EnableAsync("a.out:main.Grow:entry", CountOnly);
+        ProbeEnabling returns = await process.EnableAsync("a.out:main.Grow:return", CountOnly);
+        ProbeEnabling copies = await process.EnableAsync("a.out:runtime.copystack:entry", CountOnly);
+        string[] probed = Work(target, $"go {Depth}");
+        await process.DisposeAsync();
+
+        // Four goroutines, from depths of n to n + 3 down to nothing. A function which needs a larger stack begins again.
+        Assert.That(returns.HitCount, Is.EqualTo((4 * (Depth + 1)) + 6));
+        Assert.That(copies.HitCount, Is.GreaterThan(20));
+        Assert.That(entries.HitCount, Is.GreaterThan(returns.HitCount).And.LessThanOrEqualTo(returns.HitCount + copies.HitCount));
+        Assert.That(Work(target, $"go {Depth}"), Is.EqualTo(probed));
+        target.SendLine("end");
+        Assert.That(target.WaitForExit(), Is.EqualTo(new TargetExit(0, 0)), string.Join('\n', target.Lines));
+    }
+
+    private static TargetProcess StartGo(PrivateDirectory directory)
+    {
+        string go = RealPrograms.Require("go");
         File.WriteAllText(directory["main.go"], GoSource);
         CommandResult built = Command.Run(
             "/usr/bin/env", ["GOCACHE=" + directory["cache"], "GO111MODULE=off", "HOME=" + directory.FullPath, go, "build", "-o", directory["program"], directory["main.go"]],
             TimeSpan.FromMinutes(2));
         Assert.That(built.ExitCode, Is.Zero, built.Error);
-        using TargetProcess target = TargetProcess.Start(directory["program"], []);
+        TargetProcess target = TargetProcess.Start(directory["program"], []);
         target.WaitReady();
-        await AssertSameProbed(target, "go", descriptions);
+        return target;
     }
 
     private async Task CompareCrypto(int bytes, string capabilities, params string[] descriptions)
