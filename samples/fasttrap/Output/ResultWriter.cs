@@ -5,9 +5,6 @@ using System.Text.Json;
 namespace FastTrap.Tool.Output;
 
 /// <summary>Where results go: standard output, standard error, or a file. One thread at a time.</summary>
-/// <remarks>
-/// It writes to the descriptor itself: the console's stream hides that a reader such as <c>head</c> has gone, and we would run on for nobody.
-/// </remarks>
 internal sealed class ResultWriter : IDisposable
 {
     private readonly StreamWriter _text;
@@ -34,8 +31,9 @@ internal sealed class ResultWriter : IDisposable
 
         bool isTerminal = toStandardError ? !Console.IsErrorRedirected : !Console.IsOutputRedirected;
 
-        // Not a FileStream on the descriptor: that writes at a position of its own, over what the command has written to the same file.
-        return new ResultWriter(toStandardError ? Console.OpenStandardError() : Console.OpenStandardOutput(), isTerminal);
+        // Not a FileStream for files: that writes at a position of its own, over what the command has written to the same file.
+        Stream? pipe = isTerminal ? null : ResultPipe.TryOpen(toStandardError ? 2 : 1);
+        return new ResultWriter(pipe ?? (toStandardError ? Console.OpenStandardError() : Console.OpenStandardOutput()), isTerminal);
     }
 
     /// <summary>Writes text and an end of line.</summary>

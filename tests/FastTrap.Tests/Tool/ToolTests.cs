@@ -198,6 +198,26 @@ public sealed class ToolTests
         Assert.That(result.Output, Does.Contain("count "), "the command's own lines");
     }
 
+    [Test]
+    public void AReaderThatGoesEndsTheTraceAndTheTargetIsClean()
+    {
+        using TargetProcess target = TargetProcess.StartTarget("threads", arguments: ["2"]);
+        using TargetProcess tool = TargetProcess.Start(
+            "/bin/sh", ["-c", $"('{Tool}' trace -p {target.ProcessId} a.out:hot:entry; echo code $? >&2) | head -1"]);
+        TextCheck.WaitForProbes(target, tool);
+        Assert.That(target.SendAndReadCount("go 5", "hot"), Is.EqualTo(10));
+        Assert.That(tool.ReadLine(), Does.Contain(":hot:entry("));
+
+        // What is written before the reader has gone is no error yet.
+        for (int i = 0; i < 10_000 && !tool.TryWaitForExit(TimeSpan.FromMilliseconds(10)); i++)
+        {
+            target.SendAndReadCount("go 1", "hot");
+        }
+
+        Assert.That(tool.Errors, Is.EqualTo("code 1\n"));
+        TextCheck.AssertClean(target.ProcessId);
+    }
+
     [TestCase(2, "trace", "x:entry")]
     [TestCase(2, "fly")]
     [TestCase(2, "count", "-p", "none", "x:entry")]
