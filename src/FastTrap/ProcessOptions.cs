@@ -9,7 +9,10 @@ public sealed class AttachOptions
     /// </summary>
     public bool FollowChildren { get; init; }
 
-    /// <summary>Whether the descendants that it has already are attached to as well, with the same settings. All or none: if one is refused, so is the attach. Default: false.</summary>
+    /// <summary>
+    /// Whether the descendants that it has already are attached to as well, with the same settings, except for the tracer's own process. All or none: if one is
+    /// refused, so is the attach. Default: false.
+    /// </summary>
     public bool IncludeDescendants { get; init; }
 }
 

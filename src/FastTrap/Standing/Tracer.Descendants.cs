@@ -12,7 +12,8 @@ public sealed partial class Tracer
         AttachOptions alone = new() { FollowChildren = options.FollowChildren };
         try
         {
-            HashSet<int> known = [];
+            // A tracer that was started by what it traces, as from a shell, is no part of the tree: no process can trace itself.
+            HashSet<int> known = [Environment.ProcessId];
             bool found = true;
             while (found)
             {

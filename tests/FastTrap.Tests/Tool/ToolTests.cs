@@ -139,6 +139,13 @@ public sealed class ToolTests
     }
 
     [Test]
+    public void FollowOfOnesOwnShellLeavesTheToolOut()
+    {
+        CommandResult result = Command.Run("/bin/sh", ["-c", $"'{Tool}' count -f -d 0.1 -p $$ libc.so.6:nosuch:entry; echo code $?"], s_timeout);
+        Assert.That(result.Output, Is.EqualTo("code 0\n"), result.Error);
+    }
+
+    [Test]
     public void OfSeveralProcessesOneThatDoesNotExistIsLeftOut()
     {
         using TargetProcess target = TargetProcess.StartTarget("threads", arguments: ["2"]);
