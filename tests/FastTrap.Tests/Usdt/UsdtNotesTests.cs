@@ -50,6 +50,17 @@ public sealed class UsdtNotesTests
     }
 
     [Test]
+    public void TheProviderOfFunctionsCannotBeSpoofed()
+    {
+        byte[] bytes = [.. _bytes];
+        "pid\0pid"u8.CopyTo(bytes.AsSpan((int)_section.FileOffset + 44));
+        UsdtNotes notes = Read(bytes);
+        Assert.That(notes.Problems, Is.EqualTo(new[] { new UsdtNoteProblem(UsdtProblem.Name, _section.FileOffset) }));
+        Assert.That(notes.All, Has.Count.EqualTo(_count - 1));
+        Assert.That(notes.All.Select(note => note.Provider), Has.None.EqualTo("pid"));
+    }
+
+    [Test]
     public void ACutSectionGivesWhatComesBefore()
     {
         byte[] bytes = [.. _bytes];

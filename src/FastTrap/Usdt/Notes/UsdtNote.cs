@@ -27,7 +27,7 @@ internal enum UsdtProblem
     /// <summary>A version of the note's format that is not known; 3 is.</summary>
     Version,
 
-    /// <summary>A provider or probe name that is empty, too long, or holds other characters than names do.</summary>
+    /// <summary>A provider or probe name that is empty, too long, or holds other characters than names do; or the provider <c>pid</c>, which is not the program's.</summary>
     Name,
 
     /// <summary>An argument string that is too long, or no ASCII text.</summary>

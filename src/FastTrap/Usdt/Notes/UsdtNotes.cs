@@ -14,6 +14,9 @@ namespace FastTrap.Usdt;
 /// </remarks>
 internal sealed class UsdtNotes
 {
+    /// <summary>The provider of functions and instructions; nobody else's probes can have it.</summary>
+    public const string ReservedProvider = "pid";
+
     private const uint Version3 = 3;
     private const int MaximumNotes = 1 << 17;
     private const int MaximumProblems = 64;
@@ -125,7 +128,7 @@ internal sealed class UsdtNotes
         ulong moved = _base != 0 && linkedBase != 0 ? _base - linkedBase : 0;
         address += moved;
         semaphore = semaphore == 0 ? 0 : semaphore + moved;
-        if (!IsName(provider) || !IsName(name))
+        if (!IsName(provider) || !IsName(name) || provider.SequenceEqual("pid"u8))
         {
             Fail(UsdtProblem.Name, offset);
         }

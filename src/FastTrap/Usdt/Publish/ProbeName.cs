@@ -41,6 +41,11 @@ internal static class ProbeName
     public static string ProviderToNote(string name, string parameter)
     {
         string note = ToNote(name, LongestProvider, parameter);
+        if (note == UsdtNotes.ReservedProvider)
+        {
+            throw new ArgumentException($"'{name}' is the provider of functions and instructions; give this one another name.", parameter);
+        }
+
         return char.IsAsciiDigit(note[^1])
             ? throw new ArgumentException($"'{name}' ends with a digit, which could not be told from the process's id that follows: end with a letter.", parameter)
             : note;

@@ -16,6 +16,7 @@ public sealed class ProviderTests
     [TestCase("a\nb")]
     [TestCase("a/b")]
     [TestCase("1a")]
+    [TestCase("pid")]
     [TestCase("a1", Description = "A process's id follows.")]
     public void ProviderNames_WhichNoToolCouldSay_AreRefused(string name) =>
         Assert.That(() => new UsdtProvider(name), Throws.InstanceOf<ArgumentException>().With.Property("ParamName").EqualTo("name"));
