@@ -58,6 +58,28 @@ public sealed class QueryTests : LiveTest
     }
 
     [Test]
+    public async Task RecordsCanBeInitializedByMembersAndKeysBeConstant()
+    {
+        using TargetProcess target = await StartAsync();
+        ProbeQuery entry = Tracer.Processes[0].On("a.out:hot:entry");
+        ProbeRecords<Sample> samples = await entry.Record(c => new Sample(5) { Value = (int)c.Arg(0), Text = c.ReadString(0, 8) }).EnableAsync();
+        ProbeCounts<int> one = await entry.CountBy(c => 5).EnableAsync();
+        Assert.That(target.SendAndReadCount("go 20", "hot"), Is.EqualTo(20));
+        await samples.DisposeAsync();
+        await one.DisposeAsync();
+        List<ProbeRecord<Sample>> records = [];
+        await foreach (ProbeRecord<Sample> record in samples.ReadAllAsync())
+        {
+            records.Add(record);
+        }
+
+        Assert.That(records.Select(r => (r.Value.Number, r.Value.Value, r.Value.Text)), Is.EqualTo(Enumerable.Range(0, 20).Select(i => (5, i, (string?)null))));
+        Assert.That(records.Select(r => r.Value).Distinct(ReferenceEqualityComparer.Instance).Count(), Is.EqualTo(20), "each record has an object of its own");
+        Assert.That(one.GetCounts(), Is.EquivalentTo(new Dictionary<int, long> { [5] = 20 }));
+        End(target);
+    }
+
+    [Test]
     public async Task BadPointersAreMarkedAndStringsAreRead()
     {
         using TargetProcess target = await StartAsync();
@@ -92,6 +114,8 @@ public sealed class QueryTests : LiveTest
         Assert.That(async () => await query.Where(c => c.ToString() == "x").Count().EnableAsync(), Throws.ArgumentException.With.Message.Contains("c.ToString()"));
         Assert.That(async () => await query.Record(c => string.Concat("a", c.ReadString(c.Arg(0), 8))).EnableAsync(), Throws.ArgumentException.With.Message.Contains("Concat"));
         Assert.That(async () => await query.Record(c => c.ReadString(c.Arg(0), 4096), 1 << 22).EnableAsync(), Throws.ArgumentException.With.Message.Contains("smaller capacity"));
+        Assert.That(
+            async () => await query.CountBy(c => new ValueTuple<int, int>((int)c.Arg(0), c.ThreadId)).EnableAsync(), Throws.ArgumentException.With.Message.Contains("key is one number"));
         Assert.That(() => query.Record(c => c.ThreadId, 0), Throws.InstanceOf<ArgumentOutOfRangeException>());
         Assert.That(() => query.Histogram(c => c.TimestampNs, 0, long.MaxValue, 1), Throws.InstanceOf<ArgumentOutOfRangeException>());
         Assert.That(() => Tracer.Processes[0].On("a.out:hot:return").Latency(), Throws.InvalidOperationException.With.Message.Contains("a.out:hot:entry"));
@@ -107,6 +131,15 @@ public sealed class QueryTests : LiveTest
         target.ReadLineStarting("second ");
         await Tracer.AttachAsync(target.ProcessId);
         return target;
+    }
+
+    private sealed class Sample(int number)
+    {
+        public int Number { get; } = number;
+
+        public int Value { get; init; }
+
+        public string? Text { get; init; }
     }
 
     private static void End(TargetProcess target)

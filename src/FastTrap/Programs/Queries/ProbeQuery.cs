@@ -73,8 +73,8 @@ public sealed class ProbeQuery
 
     /// <summary>
     /// The time from entry to return of each call, in nanoseconds, between powers of two; conditions are looked at on entry. The description names entries
-    /// (<c>libc.so.6:malloc:entry</c>); their returns are enabled with them. By thread, recursion included; calls that are left by an exception or a jump do not count. The times contain the
-    /// cost of probes that are hit meanwhile.
+    /// (<c>libc.so.6:malloc:entry</c>); their returns are enabled with them. By thread, recursion included. A call that ends in a tail call is timed up to it; one that is left by an
+    /// exception or by <c>longjmp</c> does not count. The times contain the cost of probes that are hit meanwhile.
     /// </summary>
     /// <exception cref="InvalidOperationException">The description's name is not <c>entry</c>.</exception>
     public ProbeQuery<ProbeLatencies> Latency() => _description.Name == "entry"
@@ -93,8 +93,20 @@ public sealed class ProbeQuery
         ArgumentOutOfRangeException.ThrowIfGreaterThan(capacity, 1 << 20);
         return new ProbeQuery<ProbeCounts<TKey>>(_process, _description, () =>
         {
+            if (ExpressionCompiler.TypeOf(typeof(TKey)) is null)
+            {
+                throw ExpressionCompiler.Refuse(key.Body, $"a key is one number, condition or enumeration, not a {typeof(TKey).Name}. Combine two numbers by arithmetic, or count the records");
+            }
+
             ProgramBuilder builder = Filtered();
-            (_, Func<RecordReader, TKey> make) = RecordSelector.Compile(new ExpressionCompiler(builder, key.Parameters[0]), key);
+            ExpressionCompiler compiler = new(builder, key.Parameters[0]);
+            (_, Func<RecordReader, TKey> make) = RecordSelector.Compile(compiler, key);
+            if (!compiler.UsesSite(key.Body))
+            {
+                // The same key for every hit.
+                builder.Output(builder.Constant(ProgramType.Int32, 0));
+            }
+
             return new ProbeCounts<TKey>(builder.Build(), make, capacity);
         });
     }

@@ -84,10 +84,13 @@ public sealed class ProbeSum : ProbeResult
     public long Sum => Volatile.Read(ref _sum);
 
     /// <summary>The least value, or null if there was none.</summary>
-    public long? Minimum => Count == IncompleteCount ? null : Volatile.Read(ref _least);
+    public long? Minimum => HasValues ? Volatile.Read(ref _least) : null;
 
     /// <summary>The greatest value, or null if there was none.</summary>
-    public long? Maximum => Count == IncompleteCount ? null : Volatile.Read(ref _greatest);
+    public long? Maximum => HasValues ? Volatile.Read(ref _greatest) : null;
+
+    /// <summary>Written by the first value, and last of all: a hit counts before its value is taken.</summary>
+    private bool HasValues => Volatile.Read(ref _greatest) >= Volatile.Read(ref _least);
 
     private protected override void Take(in ProbeContext context, ReadOnlySpan<ulong> values, ReadOnlySpan<bool> valid, bool isComplete)
     {

@@ -59,6 +59,10 @@ internal sealed class RecordSelector : ExpressionVisitor
         }
     }
 
+    /// <summary>The object is made anew for each record, whether or not what constructs it depends on the hit.</summary>
+    protected override Expression VisitMemberInit(MemberInitExpression node) =>
+        node.Update((NewExpression)VisitNew(node.NewExpression), Visit(node.Bindings, VisitMemberBinding));
+
     protected override MemberAssignment VisitMemberAssignment(MemberAssignment node) => node.Update(Visit(node.Expression)!);
 
     private UnaryExpression Field(Expression node)
