@@ -11,7 +11,9 @@ internal sealed class LatencyRecorder
     /// <summary>Functions whose returns cannot be probed leave entries behind; beyond this many the oldest go.</summary>
     private const int MaximumDepth = 8192;
 
+    /// <summary>The calls that each thread is in. A thread in none is not kept: programs make and end millions of them.</summary>
     private readonly Dictionary<int, List<(ulong Function, long TimeNs)>> _threads = [];
+    private readonly Stack<List<(ulong Function, long TimeNs)>> _spare = [];
     private readonly Dictionary<ulong, FunctionLatency> _functions = [];
     private readonly EventOwners _owners = new();
 
@@ -50,7 +52,7 @@ internal sealed class LatencyRecorder
 
         if (!_threads.TryGetValue(context.ThreadId, out List<(ulong Function, long TimeNs)>? stack))
         {
-            stack = [];
+            stack = _spare.TryPop(out List<(ulong Function, long TimeNs)>? spare) ? spare : [];
             _threads.Add(context.ThreadId, stack);
         }
 
@@ -71,6 +73,7 @@ internal sealed class LatencyRecorder
         {
             // The call had begun before we looked.
             latency.Unmatched++;
+            Forget(context.ThreadId, stack);
             return;
         }
 
@@ -82,6 +85,16 @@ internal sealed class LatencyRecorder
 
         latency.Times.Add(context.TimestampNs - stack[index].TimeNs);
         stack.RemoveRange(index, stack.Count - index);
+        Forget(context.ThreadId, stack);
+    }
+
+    private void Forget(int threadId, List<(ulong Function, long TimeNs)> stack)
+    {
+        if (stack.Count == 0)
+        {
+            _threads.Remove(threadId);
+            _spare.Push(stack);
+        }
     }
 }
 

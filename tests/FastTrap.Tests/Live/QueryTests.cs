@@ -80,6 +80,20 @@ public sealed class QueryTests : LiveTest
     }
 
     [Test]
+    public async Task ThreadsThatHaveEndedAreNotKept()
+    {
+        const int Threads = 300;
+        using TargetProcess target = TargetProcess.StartTarget("threads", arguments: ["2"]);
+        TracedProcess process = await Tracer.AttachAsync(target.ProcessId);
+        ProbeLatencies times = await process.On("a.out:hot:entry").Latency().EnableAsync();
+        Assert.That(target.SendAndReadCount($"churn {Threads}", "hot"), Is.EqualTo(Threads));
+        await times.DisposeAsync();
+        Assert.That((times.Count, times.ReturnCount, times.ThreadCount), Is.EqualTo(((long)Threads, (long)Threads, 0)));
+        target.SendLine("quit");
+        Assert.That(target.WaitForExit().Code, Is.Zero);
+    }
+
+    [Test]
     public async Task BadPointersAreMarkedAndStringsAreRead()
     {
         using TargetProcess target = await StartAsync();

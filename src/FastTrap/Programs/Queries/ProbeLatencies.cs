@@ -10,7 +10,10 @@ public sealed class ProbeLatencies : ProbeResult
 
     private readonly HistogramScale _scale = HistogramScale.PowersOfTwo;
     private readonly long[] _counts;
+
+    /// <summary>The calls that each thread is in. A thread in none is not kept: programs make and end millions of them.</summary>
     private readonly Dictionary<int, List<Call>> _calls = [];
+    private readonly Stack<List<Call>> _spare = [];
     private long _totalNs;
     private long _returns;
 
@@ -22,6 +25,9 @@ public sealed class ProbeLatencies : ProbeResult
 
     /// <summary>The sum of their times, in nanoseconds.</summary>
     public long TotalNs => Volatile.Read(ref _totalNs);
+
+    /// <summary>Threads that are kept: those in a call. After the disposal.</summary>
+    internal int ThreadCount => _calls.Count;
 
     /// <summary>The steps from the first to the last that was reached, in nanoseconds, as they are now.</summary>
     public IReadOnlyList<HistogramStep> GetSteps() => _scale.GetSteps(_counts);
@@ -37,7 +43,7 @@ public sealed class ProbeLatencies : ProbeResult
     {
         if (!_calls.TryGetValue(context.ThreadId, out List<Call>? calls))
         {
-            _calls.Add(context.ThreadId, calls = new List<Call>(64));
+            _calls.Add(context.ThreadId, calls = _spare.TryPop(out List<Call>? spare) ? spare : new List<Call>(64));
         }
 
         ulong stackPointer = context.Registers.StackPointer;
@@ -76,6 +82,12 @@ public sealed class ProbeLatencies : ProbeResult
         else
         {
             Unwind(calls, stackPointer);
+        }
+
+        if (calls.Count == 0)
+        {
+            _calls.Remove(context.ThreadId);
+            _spare.Push(calls);
         }
     }
 
