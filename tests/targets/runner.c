@@ -82,11 +82,13 @@ int main(int argc, char **argv)
     if (signals < 0) return 5;
     struct pollfd waits[2] = { { signals, POLLIN, 0 }, { 3, POLLIN | POLLRDHUP, 0 } };
     time_t end = 0;
+    int reaped = 0;
     for (;;) {
         int status;
         pid_t ended;
         while ((ended = waitpid(-1, &status, WNOHANG)) > 0) {
             if (ended != child) continue;
+            reaped = 1;
             if (WIFEXITED(status)) report("exited", WEXITSTATUS(status));
             else report("killed", WTERMSIG(status));
         }
@@ -94,6 +96,7 @@ int main(int argc, char **argv)
             if (ended < 0) return 0;
             /* A tracer may keep somebody who was killed. */
             if (time(NULL) > end) return 6;
+            if (!reaped) kill(child, SIGKILL);
             kill_children();
         }
         struct signalfd_siginfo info;

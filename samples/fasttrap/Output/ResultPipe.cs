@@ -18,7 +18,7 @@ internal sealed class ResultPipe : FileStream
     {
     }
 
-    /// <summary>Opens it; null if the descriptor is a file, or cannot be written to.</summary>
+    /// <summary>Opens it; null if the descriptor is a file, or is not open.</summary>
     public static ResultPipe? TryOpen(int descriptor)
     {
         try

@@ -28,13 +28,17 @@ internal sealed partial class ControlThread
         }
 
         // Behind a trap one stands only by having executed it; but also with the instruction of one byte done that it displaces. A signal that was sent while the
-        // thread stood is reported before it executes anything.
-        int words = RegisterSet.X64WordCount;
-        return !_registers.Words[..words].SequenceEqual(task.ResumedWith.Words[..words]);
+        // thread stood is reported before it executes anything. The resume flag is the processor's own: a page fault sets it in front of an instruction that has not been executed.
+        const ulong ResumeFlag = 1UL << 16;
+        RegisterSet now = _registers;
+        RegisterSet given = task.ResumedWith;
+        now.Words[(int)X64Register.Eflags] &= ~ResumeFlag;
+        given.Words[(int)X64Register.Eflags] &= ~ResumeFlag;
+        return !now.Words[..RegisterSet.X64WordCount].SequenceEqual(given.Words[..RegisterSet.X64WordCount]);
     }
 
     /// <summary>Makes two of the one report: the signal waits in the kernel for the thread to go on, and the stop is the trap's. False if the thread has died.</summary>
-    private bool TrySplit(ProcessHandle process, TracedTask task, in SignalInfo info)
+    private bool ServeTrapFirst(ProcessHandle process, TracedTask task, in SignalInfo info)
     {
         task.StoppedByTrapInstruction = true;
         if (task.HeldSignal.si_signo != 0)

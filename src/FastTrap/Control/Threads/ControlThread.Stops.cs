@@ -176,7 +176,7 @@ internal sealed partial class ControlThread
         // int3 leaves the pc behind itself, brk on itself.
         ulong trapAddress = process.Architecture == Architecture.X64 ? _registers.ProgramCounter - 1 : _registers.ProgramCounter;
         task.StoppedByTrapInstruction = process.IsTrapInstruction(info);
-        if (!task.StoppedByTrapInstruction && HidesTrap(process, task, info, trapAddress) && !TrySplit(process, task, info))
+        if (!task.StoppedByTrapInstruction && HidesTrap(process, task, info, trapAddress) && !ServeTrapFirst(process, task, info))
         {
             return;
         }

@@ -106,10 +106,16 @@ public sealed class RealCodeTests : LiveTest
         };
         using TargetProcess target = TargetProcess.Start(
             dotnet, ["exec", Path.Combine(AppContext.BaseDirectory, "FastTrap.Tests.dll"), "compute"], new TargetStart { Environment = environment });
-        target.WaitReady();
-        await AssertSameProbed(target, "go", "[jit]:*ManagedWork::Hot*:*");
-        File.Delete($"/tmp/perf-{target.ProcessId}.map");
-        File.Delete($"/tmp/perfinfo-{target.ProcessId}.map");
+        try
+        {
+            target.WaitReady();
+            await AssertSameProbed(target, "go", "[jit]:*ManagedWork::Hot*:*");
+        }
+        finally
+        {
+            File.Delete($"/tmp/perf-{target.ProcessId}.map");
+            File.Delete($"/tmp/perfinfo-{target.ProcessId}.map");
+        }
     }
 
     [TestCase("a.out:main.Grow:return", "a.out:main.Fold:return")]
