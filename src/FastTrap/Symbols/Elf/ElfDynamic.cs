@@ -25,6 +25,10 @@ internal sealed class ElfDynamic
 
     public ulong RelaSize { get; private set; }
 
+    public ulong RelativeRelocations { get; private set; }
+
+    public ulong RelativeRelocationsSize { get; private set; }
+
     public ulong JumpRelocations { get; private set; }
 
     public ulong JumpRelocationsSize { get; private set; }
@@ -160,6 +164,8 @@ internal sealed class ElfDynamic
                 case 10: StringTableSize = value; break;
                 case 14: soname = value; break;
                 case 23: JumpRelocations = value; break;
+                case 35: RelativeRelocationsSize = value; break;
+                case 36: RelativeRelocations = value; break;
                 case 0x6ffffef5: GnuHash = value; break;
                 case 0x6ffffff0: Versions = value; break;
                 case 0x6ffffffb: IsMarkedPie = (value & PieFlag) != 0; break;

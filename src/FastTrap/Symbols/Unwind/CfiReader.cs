@@ -9,8 +9,10 @@ namespace FastTrap.Symbols;
 /// </summary>
 internal ref struct CfiReader(ReadOnlySpan<byte> bytes, ulong address)
 {
+    /// <summary>What a pointer is relative to.</summary>
+    public const byte ApplicationMask = 0x70;
+
     private const byte FormatMask = 0x0f;
-    private const byte ApplicationMask = 0x70;
     private const byte Indirect = 0x80;
     private const byte PcRelative = 0x10;
     private const byte DataRelative = 0x30;
@@ -20,6 +22,9 @@ internal ref struct CfiReader(ReadOnlySpan<byte> bytes, ulong address)
 
     /// <summary>Where the next read begins.</summary>
     public int Position { get; private set; }
+
+    /// <summary>The address of what is read next.</summary>
+    public readonly ulong Address => _address + (ulong)Position;
 
     /// <summary>Whether a read asked for bytes that are not there.</summary>
     public bool IsPastEnd { get; private set; }

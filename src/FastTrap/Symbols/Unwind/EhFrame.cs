@@ -6,19 +6,28 @@ namespace FastTrap.Symbols;
 /// </summary>
 internal sealed class EhFrame
 {
+    /// <summary>A handler table that exists, but whose address the file does not tell.</summary>
+    public const ulong UnknownTable = ulong.MaxValue;
+
     private readonly ulong[] _starts;
     private readonly uint[] _lengths;
     private readonly bool[] _continuations;
 
-    internal EhFrame(ulong[] starts, uint[] lengths, bool[] continuations)
+    private readonly (ulong Start, ulong Table)[] _handlerTables;
+
+    internal EhFrame(ulong[] starts, uint[] lengths, bool[] continuations, (ulong Start, ulong Table)[] handlerTables)
     {
+        _handlerTables = handlerTables;
         _starts = starts;
         _lengths = lengths;
         _continuations = continuations;
     }
 
     /// <summary>No ranges.</summary>
-    public static EhFrame Empty { get; } = new([], [], []);
+    public static EhFrame Empty { get; } = new([], [], [], []);
+
+    /// <summary>The ranges which have a table of exception handlers (LSDA), and its address.</summary>
+    public ReadOnlySpan<(ulong Start, ulong Table)> HandlerTables => _handlerTables;
 
     /// <summary>How many ranges there are.</summary>
     public int Count => _starts.Length;

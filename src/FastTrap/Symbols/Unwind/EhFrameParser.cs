@@ -16,6 +16,7 @@ internal sealed class EhFrameParser
     private readonly Dictionary<int, CommonEntry> _commonEntries = [];
     private readonly List<ulong> _starts = [];
     private readonly List<(uint Length, bool IsContinuation)> _ranges = [];
+    private readonly List<(ulong Start, ulong Table)> _handlerTables = [];
 
     private EhFrameParser(ElfFile elf, ulong address, bool stopsAtZero)
     {
@@ -152,6 +153,7 @@ internal sealed class EhFrameParser
         }
 
         byte encoding = 0;
+        byte handlerEncoding = OmittedPointer;
         bool isSignalFrame = false;
         bool isKnown = version is 1 or 3 or 4;
         bool hasLength = augmentation is [(byte)'z', ..];
@@ -164,7 +166,7 @@ internal sealed class EhFrameParser
                 switch (letter)
                 {
                     case (byte)'L':
-                        reader.ReadByte();
+                        handlerEncoding = reader.ReadByte();
                         break;
                     case (byte)'P':
                         reader.TryReadPointer(reader.ReadByte(), 0, out _);
@@ -199,16 +201,28 @@ internal sealed class EhFrameParser
 
         CfaRule rule = default;
         isKnown &= CfaRule.TryRun(reader.Rest, dataAlignment, ref rule);
-        return new CommonEntry(encoding, dataAlignment, hasLength, isSignalFrame, isKnown, rule);
+        return new CommonEntry(encoding, handlerEncoding, dataAlignment, hasLength, isSignalFrame, isKnown, rule);
     }
 
     private void ParseRange(ref CfiReader reader, CommonEntry common, int position)
     {
         bool isUsable = reader.TryReadPointer(common.PointerEncoding, 0, out ulong start);
         isUsable &= reader.TryReadPointer((byte)(common.PointerEncoding & 0x0f), 0, out ulong length);
+        ulong handlers = 0;
         if (common.HasAugmentationLength)
         {
-            reader.Skip(reader.ReadUleb());
+            ulong size = reader.ReadUleb();
+            int before = reader.Position;
+            if (common.HandlerEncoding != OmittedPointer && size > 0)
+            {
+                // Zero means none, whatever it is relative to.
+                ulong none = (common.HandlerEncoding & CfiReader.ApplicationMask) == 0 ? 0 : reader.Address;
+                bool isKnown = reader.TryReadPointer(common.HandlerEncoding, 0, out handlers);
+                handlers = handlers == none ? 0 : isKnown ? handlers : EhFrame.UnknownTable;
+            }
+
+            ulong taken = (ulong)(reader.Position - before);
+            reader.Skip(size > taken ? size - taken : 0);
         }
 
         if (reader.IsPastEnd)
@@ -228,6 +242,11 @@ internal sealed class EhFrameParser
         }
 
         length = Math.Min(length, segment.MemorySize - (start - segment.Address));
+        if (handlers != 0)
+        {
+            _handlerTables.Add((start, handlers));
+        }
+
         _starts.Add(start);
         _ranges.Add(((uint)Math.Min(length, uint.MaxValue), IsContinuation(common, reader.Rest)));
     }
@@ -250,7 +269,7 @@ internal sealed class EhFrameParser
         ulong[] starts = [.. _starts];
         (uint Length, bool IsContinuation)[] ranges = [.. _ranges];
         Array.Sort(starts, ranges);
-        return new EhFrame(starts, Array.ConvertAll(ranges, r => r.Length), Array.ConvertAll(ranges, r => r.IsContinuation));
+        return new EhFrame(starts, Array.ConvertAll(ranges, r => r.Length), Array.ConvertAll(ranges, r => r.IsContinuation), [.. _handlerTables]);
     }
 
     private ElfFormatException Malformed(int position, string what) =>
@@ -258,5 +277,5 @@ internal sealed class EhFrameParser
 
     /// <summary>A CIE: what the ranges that refer to it have in common.</summary>
     private sealed record CommonEntry(
-        byte PointerEncoding, long DataAlignment, bool HasAugmentationLength, bool IsSignalFrame, bool IsKnown, CfaRule Rule);
+        byte PointerEncoding, byte HandlerEncoding, long DataAlignment, bool HasAugmentationLength, bool IsSignalFrame, bool IsKnown, CfaRule Rule);
 }
