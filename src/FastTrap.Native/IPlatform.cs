@@ -129,6 +129,22 @@ internal interface IPlatform
     /// <summary>Reads text, also where it is execute-only. Returns bytes read or a negative errno.</summary>
     int ReadCode(TargetMemory memory, ulong address, Span<byte> code);
 
+    // ---- sharing: any thread ------------------------------------------------------------------------------------------------
+
+    /// <summary>
+    /// Opens an empty memory file that a process has made (<c>/proc/PID/fd/N</c>), gives it a length and maps it here, for reading and writing. Nothing is done to a
+    /// descriptor that is another file by now (EBADF).
+    /// </summary>
+    /// <param name="processId">The process.</param>
+    /// <param name="descriptor">Its descriptor; it may close it afterwards.</param>
+    /// <param name="name">The name which it gave to memfd_create.</param>
+    /// <param name="length">Bytes, whole pages.</param>
+    /// <param name="memory">The mapping; null on failure.</param>
+    Errno MapMemoryFile(int processId, int descriptor, string name, long length, out SharedMemory? memory);
+
+    /// <summary>The processor's time counter, which targets read without the kernel, and CLOCK_MONOTONIC at the same moment.</summary>
+    Errno ReadClocks(out ClockSample sample);
+
     // ---- files and /proc ----------------------------------------------------------------------------------------------------
 
     /// <summary>Reads a whole file of /proc (or another small text file) as bytes; null with an errno when it cannot be read.</summary>

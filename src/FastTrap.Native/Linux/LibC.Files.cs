@@ -19,9 +19,13 @@ internal static unsafe partial class LibC
     public const int O_CLOEXEC = 0x80000;
     public const int O_PATH = 0x200000;
 
-    // linux/memfd.h; MFD_EXEC since Linux 6.3
+    // linux/memfd.h; MFD_NOEXEC_SEAL and MFD_EXEC since Linux 6.3
     public const uint MFD_CLOEXEC = 1;
+    public const uint MFD_NOEXEC_SEAL = 8;
     public const uint MFD_EXEC = 0x10;
+
+    // asm-generic/mman-common.h
+    public const int MADV_WIPEONFORK = 18;
 
     // linux/stat.h, linux/fcntl.h
     public const int AT_EMPTY_PATH = 0x1000;
@@ -65,6 +69,18 @@ internal static unsafe partial class LibC
 
     [LibraryImport(Library, SetLastError = true)]
     public static partial int memfd_create(byte* name, uint flags);
+
+    [LibraryImport(Library, SetLastError = true)]
+    public static partial int ftruncate(int fd, long length);
+
+    [LibraryImport(Library, SetLastError = true)]
+    public static partial byte* mmap(byte* address, nuint length, int protection, int flags, int fd, long offset);
+
+    [LibraryImport(Library, SetLastError = true)]
+    public static partial int mprotect(byte* address, nuint length, int protection);
+
+    [LibraryImport(Library, SetLastError = true)]
+    public static partial int munmap(byte* address, nuint length);
 
     [LibraryImport(Library, SetLastError = true)]
     public static partial int poll(PollDescriptor* descriptors, nuint count, int timeoutMs);

@@ -11,14 +11,16 @@ internal static class RemoteMemoryMap
     public const int PROT_READ = 1;
     public const int PROT_WRITE = 2;
     public const int PROT_EXEC = 4;
+    public const int MAP_SHARED = 0x01;
     public const int MAP_PRIVATE = 0x02;
+    public const int MAP_FIXED = 0x10;
     public const int MAP_ANONYMOUS = 0x20;
     public const int MAP_FIXED_NOREPLACE = 0x100000;
 
     private const int MaximalAttempts = 32;
 
     /// <summary>
-    /// Maps <paramref name="length"/> bytes (a multiple of the page size), private and anonymous, readable and executable, so that the
+    /// Maps <paramref name="length"/> bytes (a multiple of the page size), private and anonymous, if nothing else is asked for readable and executable, so that the
     /// whole mapping lies within <paramref name="reach"/> bytes of <paramref name="near"/>. ENOMEM when there is no room; otherwise what the kernel said to the last attempt.
     /// </summary>
     public static Errno Map(
@@ -29,7 +31,8 @@ internal static class RemoteMemoryMap
         ulong length,
         List<SignalInfo> held,
         out ulong address,
-        out WaitStatus lastStatus)
+        out WaitStatus lastStatus,
+        int access = PROT_READ | PROT_EXEC)
     {
         address = 0;
         lastStatus = default;
@@ -53,7 +56,7 @@ internal static class RemoteMemoryMap
                 platform,
                 in thread,
                 numbers.Mmap,
-                [candidate, length, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, ulong.MaxValue, 0],
+                [candidate, length, (ulong)access, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, ulong.MaxValue, 0],
                 held);
             lastStatus = result.LastStatus;
             if (result.Failure == Errno.None && (ulong)result.Value == candidate)

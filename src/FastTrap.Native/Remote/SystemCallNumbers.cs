@@ -22,6 +22,9 @@ internal sealed class SystemCallNumbers
         PidFdOpen = 434,
         OpenAt = 257,
         Open = 2,
+        Close = 3,
+        MAdvise = 28,
+        MemFdCreate = 319,
     };
 
     private static readonly SystemCallNumbers s_arm64 = new()
@@ -41,6 +44,9 @@ internal sealed class SystemCallNumbers
         PidFdOpen = 434,
         OpenAt = 56,
         Open = -1,
+        Close = 57,
+        MAdvise = 233,
+        MemFdCreate = 279,
     };
 
     public required int Read { get; init; }
@@ -73,6 +79,12 @@ internal sealed class SystemCallNumbers
 
     /// <summary>open(2), or -1 where there is openat only.</summary>
     public required int Open { get; init; }
+
+    public required int Close { get; init; }
+
+    public required int MAdvise { get; init; }
+
+    public required int MemFdCreate { get; init; }
 
     /// <summary>The numbers of an architecture.</summary>
     /// <exception cref="PlatformNotSupportedException">It is neither x86-64 nor arm64.</exception>

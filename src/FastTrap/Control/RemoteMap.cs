@@ -11,19 +11,14 @@ internal static class RemoteMap
         ProcessHandle process, TracedTask task, ulong near, ulong reach, ulong length, out ulong start, [NotNullWhen(false)] out string? reason)
     {
         start = 0;
-        if (!ProcStatus.TryReadThread(process.Platform, process.ProcessId, task.ThreadId, out ProcStatus? status, out Errno error))
-        {
-            // A visitor is no thread of the process.
-            _ = ProcStatus.TryRead(process.Platform, task.ThreadId, out status, out error);
-        }
-
-        if (status is null)
+        Errno error = ReadSeccomp(process, task, out int seccomp);
+        if (error != Errno.None)
         {
             reason = $"the thread has ended ({error})";
             return false;
         }
 
-        if (status.Seccomp != 0)
+        if (seccomp != 0)
         {
             reason = "the program runs under seccomp, whose filter might kill it for the mmap that is needed";
             return false;
@@ -39,6 +34,30 @@ internal static class RemoteMap
 
         reason = error == Errno.None ? null : $"no memory could be mapped within {reach >> 20} MiB of it ({error})";
         return reason is null;
+    }
+
+    /// <summary>Makes memory which the target and the tracer share. The task is stopped; a target under seccomp is refused before anything is done.</summary>
+    public static SharedMemoryFailure Share(
+        ProcessHandle process, TracedTask task, in SharedMemoryRequest request, ReadOnlySpan<byte> header, out ulong address, out SharedMemory? memory)
+    {
+        address = 0;
+        memory = null;
+        Errno error = ReadSeccomp(process, task, out int seccomp);
+        if (error != Errno.None || seccomp != 0)
+        {
+            return error != Errno.None ? new SharedMemoryFailure(SharedMemoryProblem.ThreadEnded, error) : new SharedMemoryFailure(SharedMemoryProblem.Seccomp);
+        }
+
+        error = Prepare(process, task, out RemoteThread thread);
+        if (error != Errno.None)
+        {
+            return new SharedMemoryFailure(SharedMemoryProblem.NoSystemCall, error);
+        }
+
+        List<SignalInfo> held = [];
+        SharedMemoryFailure failure = RemoteSharedMemory.Create(process.Platform, in thread, in request, header, held, out address, out memory, out WaitStatus last);
+        TakeOver(process, task, held, last);
+        return failure;
     }
 
     /// <summary>munmap by a stopped thread.</summary>
@@ -92,6 +111,18 @@ internal static class RemoteMap
         Errno error = RemoteSystemCall.PutBack(process.Platform, thread, signal, held, out WaitStatus last);
         TakeOver(process, task, held, last);
         return error;
+    }
+
+    private static Errno ReadSeccomp(ProcessHandle process, TracedTask task, out int seccomp)
+    {
+        if (!ProcStatus.TryReadThread(process.Platform, process.ProcessId, task.ThreadId, out ProcStatus? status, out Errno error))
+        {
+            // A visitor is no thread of the process.
+            _ = ProcStatus.TryRead(process.Platform, task.ThreadId, out status, out error);
+        }
+
+        seccomp = status?.Seccomp ?? 0;
+        return status is null ? error : Errno.None;
     }
 
     private static Errno Prepare(ProcessHandle process, TracedTask task, out RemoteThread thread)

@@ -211,6 +211,24 @@ internal sealed class FaultyPlatform : IPlatform
         return count;
     }
 
+    public Errno MapMemoryFile(int processId, int descriptor, string name, long length, out SharedMemory? memory)
+    {
+        memory = null;
+        Fault? fault = Begin(out Errno error);
+        error = error == Errno.None ? s_real.MapMemoryFile(processId, descriptor, name, length, out memory) : error;
+        End(fault);
+        return error;
+    }
+
+    public Errno ReadClocks(out ClockSample sample)
+    {
+        sample = default;
+        Fault? fault = Begin(out Errno error);
+        error = error == Errno.None ? s_real.ReadClocks(out sample) : error;
+        End(fault);
+        return error;
+    }
+
     public byte[]? ReadProcFile(string path, out Errno error)
     {
         Fault? fault = Begin(out error);

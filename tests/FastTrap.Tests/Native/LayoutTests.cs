@@ -102,6 +102,7 @@ internal sealed unsafe class LayoutTests
         {
             string name = property.Name == nameof(SystemCallNumbers.RtTgSigQueueInfo) ? "rt_tgsigqueueinfo"
                 : property.Name == nameof(SystemCallNumbers.PidFdOpen) ? "pidfd_open"
+                : property.Name == nameof(SystemCallNumbers.MemFdCreate) ? "memfd_create"
                 : property.Name.ToLowerInvariant();
             ours[$"SYS_{name}"] = (ulong)(int)property.GetValue(numbers)!;
         }

@@ -56,6 +56,21 @@ internal sealed partial class ControlThread
         return worker;
     }
 
+    /// <summary>
+    /// Does something by a stopped thread that can make system calls for us, the one that notices least; false if there is none, or none that stops in time. Control thread only, and not from within a hit.
+    /// </summary>
+    public bool TryBorrow(ProcessHandle process, Action<TracedTask> action)
+    {
+        if (process.IsOver || FindWorker(process) is not { } worker)
+        {
+            return false;
+        }
+
+        action(worker);
+        Resume(worker, 0);
+        return true;
+    }
+
     /// <summary>To be called before the first trap is written: learns what traps may destroy.</summary>
     public void PrepareForTraps(ProcessHandle process)
     {

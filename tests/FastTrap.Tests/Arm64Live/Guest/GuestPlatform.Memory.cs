@@ -45,6 +45,20 @@ internal sealed partial class GuestPlatform
         return done;
     }
 
+    /// <summary>Two machines share no memory.</summary>
+    public Errno MapMemoryFile(int processId, int descriptor, string name, long length, out SharedMemory? memory)
+    {
+        memory = null;
+        return Errno.ENOSYS;
+    }
+
+    /// <summary>The guest's counter is read by the guest only.</summary>
+    public Errno ReadClocks(out ClockSample sample)
+    {
+        sample = default;
+        return Errno.ENOSYS;
+    }
+
     public int WriteMemory(int processId, ulong address, ReadOnlySpan<byte> buffer)
     {
         if (buffer.IsEmpty)

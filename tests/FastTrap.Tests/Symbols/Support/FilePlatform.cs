@@ -69,6 +69,10 @@ internal sealed class FilePlatform : IPlatform
         return ids.RemoveAll(i => i < 0);
     }
 
+    public Errno MapMemoryFile(int processId, int descriptor, string name, long length, out SharedMemory? memory) => throw new NotSupportedException();
+
+    public Errno ReadClocks(out ClockSample sample) => throw new NotSupportedException();
+
     public Errno Seize(int threadId, PtraceOptions options) => throw new NotSupportedException();
 
     public Errno Interrupt(int threadId) => throw new NotSupportedException();
