@@ -23,6 +23,9 @@ internal sealed class HistogramScale
 
     public int Count { get; }
 
+    /// <summary>The width of a step; 0: powers of two.</summary>
+    public long Step => _step;
+
     public static HistogramScale Linear(long least, long most, long step)
     {
         ArgumentOutOfRangeException.ThrowIfLessThan(step, 1);

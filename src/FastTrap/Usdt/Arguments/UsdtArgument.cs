@@ -24,6 +24,9 @@ internal sealed class UsdtArgument
 
     public ArgumentKind Kind { get; }
 
+    /// <summary>How the value is found.</summary>
+    public ref readonly UsdtOperand Operand => ref _operand;
+
     /// <summary>Bytes.</summary>
     public int Size { get; }
 

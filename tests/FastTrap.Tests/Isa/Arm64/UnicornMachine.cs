@@ -92,6 +92,17 @@ internal sealed unsafe partial class UnicornMachine : IDisposable
         return error;
     }
 
+    /// <summary>Executes from the program counter of the state to an address; gives Unicorn's error number.</summary>
+    public int Run(ref Arm64State state, ulong until)
+    {
+        *_state = state;
+        Check(uc_reg_write_batch(_engine, _registers, _pointers, Arm64State.RegisterCount));
+        int error = uc_emu_start(_engine, state.Pc, until, 0, 0);
+        Check(uc_reg_read_batch(_engine, _registers, _pointers, Arm64State.RegisterCount));
+        state = *_state;
+        return error;
+    }
+
     public void Dispose()
     {
         Check(uc_close(_engine));

@@ -1,0 +1,64 @@
+namespace FastTrap.Programs.Compilation;
+
+internal enum ProgramActionKind : byte
+{
+    Count,
+    Sum,
+    Histogram,
+    Record,
+}
+
+/// <summary>What is done with the outputs of a program whose filter passes. Immutable.</summary>
+/// <remarks>
+/// Counters of a lane, each of 64 bits, 0 at the start: a count has one, the hits. A sum has hits, sum, <see cref="EncodeLeast"/> of the least, <see cref="EncodeGreatest"/> of the greatest, hits
+/// without a value. A histogram has its steps, then the hits without a value. A record has none.
+/// </remarks>
+internal sealed class ProgramAction
+{
+    public const int SumHits = 0;
+    public const int SumTotal = 1;
+    public const int SumLeast = 2;
+    public const int SumGreatest = 3;
+    public const int SumIncomplete = 4;
+
+    private ProgramAction(ProgramActionKind kind, int counterCount)
+    {
+        Kind = kind;
+        CounterCount = counterCount;
+    }
+
+    public static ProgramAction Count { get; } = new(ProgramActionKind.Count, 1);
+
+    public static ProgramAction Sum { get; } = new(ProgramActionKind.Sum, 5);
+
+    public static ProgramAction Record { get; } = new(ProgramActionKind.Record, 0);
+
+    public ProgramActionKind Kind { get; }
+
+    /// <summary>Words which it needs in each lane.</summary>
+    public int CounterCount { get; }
+
+    /// <summary>Of a histogram: the number of steps, the value with which the second begins, and a step's width, 0 for powers of two.</summary>
+    public (int Count, long Least, long Step) Scale { get; private init; }
+
+    public static ProgramAction Histogram(HistogramScale scale) =>
+        new(ProgramActionKind.Histogram, scale.Count + 1) { Scale = (scale.Count, scale.LeastOf(1), scale.Step) };
+
+    /// <summary>So that 0 is no value yet, and the lesser value is the greater word.</summary>
+    public static ulong EncodeLeast(long value) => (ulong)value ^ long.MaxValue;
+
+    /// <summary>So that 0 is no value yet, and the greater value is the greater word.</summary>
+    public static ulong EncodeGreatest(long value) => (ulong)value ^ (1UL << 63);
+
+    public static long DecodeLeast(ulong word) => (long)(word ^ long.MaxValue);
+
+    public static long DecodeGreatest(ulong word) => (long)(word ^ (1UL << 63));
+
+    /// <summary>How many outputs of the program it uses, or null if any number.</summary>
+    public int? OutputCount => Kind switch
+    {
+        ProgramActionKind.Record => null,
+        ProgramActionKind.Count => 0,
+        _ => 1,
+    };
+}
