@@ -81,6 +81,9 @@ public sealed partial class ProbeEnabling : IAsyncDisposable
         return options.IsBuffered ? new HitRing(options.BufferCapacity, options.StackDepth, texts) : null;
     }
 
+    /// <summary>What it does at a hit, as code for the target; null: only its handlers can.</summary>
+    internal Engine.Mechanisms.ISiteProgram? Program => _options.Program;
+
     internal bool RaisesSemaphores => _options.RaiseSemaphores;
 
     /// <summary>The process.</summary>

@@ -98,6 +98,9 @@ public enum ProbeRefusal
     /// <summary>Its hits cost more than <see cref="ProbeOptions.Budget"/> allows, and it was disabled.</summary>
     OverBudget,
 
+    /// <summary>The Jump mechanism was asked for (<see cref="ProbeMechanism.Jump"/>), and cannot be had there.</summary>
+    NotByJump,
+
     /// <summary>The program describes the probe by DOF (<c>.SUNW_dof</c>) that is malformed, or places it outside of the module's code.</summary>
     InvalidDof,
 }

@@ -332,7 +332,10 @@ public sealed partial class TracedProcess : IAsyncDisposable
                     : AllRefused(request.Description, match.Failures);
             }
 
-            work.Add((new ProbeEnabling(this, proc, request.Description, request.Options, match.Failures), match.Specs));
+            bool mayJump = Architecture == Architecture.X64 && request.Options?.Program is { Mechanism: not ProbeMechanism.Breakpoint };
+            work.Add((
+                new ProbeEnabling(this, proc, request.Description, request.Options, match.Failures),
+                mayJump ? image.Matcher.FindWindows(match.Specs, cancellationToken) : match.Specs));
         }
 
         return work;

@@ -39,6 +39,9 @@ internal static class TracerProgram
                 case ["restless", _, string milliseconds, .. string[] descriptions]:
                     await BeRestlessAsync(processId, int.Parse(milliseconds, CultureInfo.InvariantCulture), descriptions).ConfigureAwait(false);
                     return 5;
+                case ["jumpy", _, string milliseconds, .. string[] descriptions]:
+                    await BeRestlessAsync(processId, int.Parse(milliseconds, CultureInfo.InvariantCulture), descriptions, jumps: true).ConfigureAwait(false);
+                    return 5;
                 case ["compute"]:
                     return ManagedWork.Run();
                 default:
@@ -54,7 +57,7 @@ internal static class TracerProgram
     }
 
     /// <summary>Enables and disables without end; after so many milliseconds (0: never) a thread throws, whatever goes on.</summary>
-    private static async Task BeRestlessAsync(int processId, int milliseconds, string[] descriptions)
+    private static async Task BeRestlessAsync(int processId, int milliseconds, string[] descriptions, bool jumps = false)
     {
         if (milliseconds > 0)
         {
@@ -68,6 +71,17 @@ internal static class TracerProgram
             TracedProcess process = await tracer.AttachAsync(processId).ConfigureAwait(false);
             for (int round = 0; round < 5; round++)
             {
+                if (jumps)
+                {
+                    foreach (string text in descriptions)
+                    {
+                        ProbeSum hits = await process.On(text).Count().EnableAsync().ConfigureAwait(false);
+                        await hits.DisposeAsync().ConfigureAwait(false);
+                    }
+
+                    continue;
+                }
+
                 IReadOnlyList<ProbeEnabling> enablings = await process.EnableAsync([.. descriptions.Select(text => new ProbeRequest(text, options))]).ConfigureAwait(false);
                 foreach (ProbeEnabling enabling in enablings)
                 {

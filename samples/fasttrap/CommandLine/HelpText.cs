@@ -35,6 +35,8 @@ internal static class HelpText
           -d, --duration SECONDS  end after that time
           --args N                trace: show N arguments, 0 to 12 (default 6)
           --all                   count: show the probes that were never hit, too
+          --mechanism HOW         count: a total for each description, counted by code in the program where that can be had (auto),
+                                  by that alone (jump), or by stops (breakpoint)
           --depth N               stack: frames at most (default 64)
           --folded                stack: one line a stack, as flame graph tools read it
           -v, --verbose           name every probe that could not be enabled

@@ -45,6 +45,9 @@ internal static class OptionParser
                 case "-d" or "--duration":
                     options = options with { Duration = Seconds(name, Value()) };
                     break;
+                case "--mechanism":
+                    options = options with { Mechanism = Mechanism(Value()) };
+                    break;
                 case "--args":
                     options = options with { ArgumentCount = Integer(name, Value(), 0, ProbeOptions.MaximumArgumentCount) };
                     break;
@@ -125,6 +128,11 @@ internal static class OptionParser
             throw new UsageException("--follow belongs to trace and count.");
         }
 
+        if (options.Mechanism is not null && (verb != "count" || options.Follow || options.All))
+        {
+            throw new UsageException("--mechanism belongs to count, without --follow and --all.");
+        }
+
         // Listing every instruction of everything is never meant.
         IEnumerable<string> descriptions = words.Count > 0 ? words : [":::entry"];
         return options with { Verb = verb, File = file, Descriptions = [.. descriptions.Select(Description)] };
@@ -151,6 +159,14 @@ internal static class OptionParser
             : throw new UsageException(most == int.MaxValue
                 ? $"{name}: '{text}' is no process id; 'pgrep NAME' finds one."
                 : $"{name}: '{text}' is no number from {least} to {most}.");
+
+    private static ProbeMechanism Mechanism(string text) => text switch
+    {
+        "auto" => ProbeMechanism.Auto,
+        "breakpoint" => ProbeMechanism.Breakpoint,
+        "jump" => ProbeMechanism.Jump,
+        _ => throw new UsageException($"--mechanism: '{text}' is none of auto, breakpoint, jump."),
+    };
 
     private static TimeSpan Seconds(string name, string text) =>
         double.TryParse(text, NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture, out double seconds) && seconds is > 0 and <= 1_000_000

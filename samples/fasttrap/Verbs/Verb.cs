@@ -15,6 +15,7 @@ internal abstract class Verb(ToolOptions options, ResultWriter results)
     {
         "list" => new ListVerb(options, results),
         "trace" => new TraceVerb(options, results),
+        "count" when options.Mechanism is not null => new QueryCountVerb(options, results),
         "count" => new CountVerb(options, results),
         "latency" => new LatencyVerb(options, results),
         _ => new StackVerb(options, results),

@@ -10,14 +10,22 @@ namespace FastTrap.Native;
 /// <param name="Base">AT_BASE: the dynamic linker; 0 in a static program.</param>
 /// <param name="ProgramHeaders">AT_PHDR: the program headers in memory.</param>
 /// <param name="ProgramHeaderCount">AT_PHNUM.</param>
-internal readonly record struct Auxv(ulong Entry, ulong SystemInfoHeader, ulong Base, ulong ProgramHeaders, ulong ProgramHeaderCount)
+/// <param name="Capabilities">AT_HWCAP2: what the kernel lets programs use of the processor.</param>
+internal readonly record struct Auxv(ulong Entry, ulong SystemInfoHeader, ulong Base, ulong ProgramHeaders, ulong ProgramHeaderCount, ulong Capabilities = 0)
 {
     private const ulong AT_NULL = 0;
     private const ulong AT_PHDR = 3;
     private const ulong AT_PHNUM = 5;
     private const ulong AT_BASE = 7;
     private const ulong AT_ENTRY = 9;
+    private const ulong AT_HWCAP2 = 26;
     private const ulong AT_SYSINFO_EHDR = 33;
+
+    // asm/hwcap2.h of x86
+    private const ulong HWCAP2_FSGSBASE = 2;
+
+    /// <summary>Whether programs on x86-64 may execute RDFSBASE.</summary>
+    public bool HasReadFsBase => (Capabilities & HWCAP2_FSGSBASE) != 0;
 
     public static bool TryRead(IPlatform platform, int processId, out Auxv auxv, out Errno error)
     {
@@ -41,6 +49,9 @@ internal readonly record struct Auxv(ulong Entry, ulong SystemInfoHeader, ulong 
                     break;
                 case AT_PHNUM:
                     auxv = auxv with { ProgramHeaderCount = value };
+                    break;
+                case AT_HWCAP2:
+                    auxv = auxv with { Capabilities = value };
                     break;
                 case AT_BASE:
                     auxv = auxv with { Base = value };

@@ -26,6 +26,12 @@ internal enum SignalOutcome
 
     /// <summary>Hold it in <see cref="TracedTask.HeldSignal"/> until the displaced instruction is done; registers were moved for that.</summary>
     Hold,
+
+    /// <summary>The thread is to be stepped out of line first; then it is delivered.</summary>
+    StepOut,
+
+    /// <summary>The thread stands as it is until the handler asks for <see cref="ControlThread.ReleaseStanding"/>: then it is asked again.</summary>
+    Stand,
 }
 
 /// <summary>
@@ -61,6 +67,9 @@ internal interface ITrapHandler
     /// <summary>Whether an address is in memory which the handler placed in the target.</summary>
     bool IsOutOfLine(ulong address);
 
+    /// <summary>Whether an address out of line is such that a thread is to be stepped out, rather than moved, before its registers mean anything.</summary>
+    bool IsToStepOut(ulong address);
+
     /// <summary>A signal is about to be delivered to a thread whose pc is out of line.</summary>
     SignalOutcome OnSignalOutOfLine(TracedTask task, ref RegisterSet registers, ref SignalInfo info);
 
@@ -72,6 +81,12 @@ internal interface ITrapHandler
 
     /// <summary>Removes what a fork child inherited: traps in its copy of the text. The child is stopped.</summary>
     void CleanForkChild(int childProcessId, ref RegisterSet registers, out bool registersModified);
+
+    /// <summary>Whether an address lies in text that a jump displaces: no other trap can be set there.</summary>
+    bool IsDisplaced(ulong address);
+
+    /// <summary>Takes out what cannot be taken out at once: threads are looked at meanwhile. Before <see cref="RestoreText"/>, at a detach.</summary>
+    void BeginRelease();
 
     /// <summary>Restores the whole text, now, before a detach.</summary>
     void RestoreText();

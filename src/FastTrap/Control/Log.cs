@@ -77,6 +77,9 @@ internal static partial class Log
     [LoggerMessage(24, LogLevel.Error, "{Count} processes were not released in the time that a dispose may take; their text was restored")]
     public static partial void DisposeIncomplete(ILogger logger, int count);
 
+    [LoggerMessage(25, LogLevel.Warning, "Process {ProcessId}: {Count} jumps could not be taken out in time; they lead, and are tried again")]
+    public static partial void JumpsLeft(ILogger logger, int processId, int count);
+
     [LoggerMessage(40, LogLevel.Error, "Process {ProcessId}: the semaphore at {Address:X} could not be lowered (errno {ErrorNumber}); the program goes on preparing arguments for a probe that nobody has enabled")]
     public static partial void SemaphoreNotLowered(ILogger logger, int processId, ulong address, int errorNumber);
 }

@@ -60,6 +60,15 @@ internal static class RemoteMap
         return failure;
     }
 
+    /// <summary>The thread pointer of a stopped thread: the base of fs. x86-64.</summary>
+    public static bool TryReadThreadPointer(ProcessHandle process, TracedTask task, out ulong pointer)
+    {
+        RegisterSet registers = new(process.Architecture);
+        bool isRead = process.Platform.GetRegisters(task.ThreadId, ref registers) == Errno.None;
+        pointer = isRead ? registers[X64Register.FsBase] : 0;
+        return isRead;
+    }
+
     /// <summary>munmap by a stopped thread.</summary>
     public static Errno Unmap(ProcessHandle process, TracedTask task, ulong start, ulong length)
     {

@@ -72,7 +72,7 @@ internal sealed class ForkLedger
     }
 
     public void Clean(
-        IPlatform platform, int childProcessId, TracepointTable table, int patchLength, InstructionSet isa, TargetMemory parentMemory, ILogger logger)
+        IPlatform platform, int childProcessId, TracepointTable table, int patchLength, InstructionSet isa, TargetMemory parentMemory, Action<TargetMemory> before, ILogger logger)
     {
         Errno error = platform.OpenMemory(childProcessId, out TargetMemory memory);
         if (error == Errno.EMFILE)
@@ -93,6 +93,7 @@ internal sealed class ForkLedger
 
         using (memory)
         {
+            before(memory);
             HashSet<ulong> done = [];
             Span<byte> child = stackalloc byte[patchLength];
             Span<byte> parent = stackalloc byte[patchLength];

@@ -28,6 +28,9 @@ internal sealed record ProbeSpec
     /// <summary>One for entry and offset probes, one or more for return and static probes.</summary>
     public required DisplacedInstruction[] Instructions { get; init; }
 
+    /// <summary>The windows of <see cref="Instructions"/>; empty if none were sought.</summary>
+    public Mechanisms.SiteWindow[] Windows { get; init; } = [];
+
     /// <summary>Instructions by which the program asks whether the probe is enabled.</summary>
     public DisplacedInstruction[] IsEnabledInstructions { get; init; } = [];
 

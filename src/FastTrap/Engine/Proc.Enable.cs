@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using FastTrap.Control;
+using FastTrap.Engine.Mechanisms;
 using FastTrap.Isa;
 using FastTrap.Native;
 
@@ -77,7 +78,16 @@ internal sealed partial class Proc
                 enabling.BeginCost(Stopwatch.GetTimestamp());
             }
 
-            List<(Tracepoint Tracepoint, ProbeRefusal Refusal)> failed = [];
+            List<(Tracepoint Tracepoint, ProbeRefusal Refusal, string? Reason)> failed = [];
+            using IEnumerator<bool> jumps = ArmJumps(order, requests, failed);
+            while (jumps.MoveNext())
+            {
+                yield return true;
+                RequireAlive();
+            }
+
+            HashSet<Tracepoint> refused = [.. failed.Select(f => f.Tracepoint)];
+            order = Array.FindAll(order, t => t.ArmedBy is null && !refused.Contains(t));
             for (int start = 0; start < order.Length; start += SliceLength)
             {
                 RequireAlive();
@@ -91,14 +101,20 @@ internal sealed partial class Proc
                 RequireMemory();
             }
 
-            foreach ((Tracepoint tracepoint, ProbeRefusal refusal) in failed)
+            foreach ((Tracepoint tracepoint, ProbeRefusal refusal, string? reason) in failed)
             {
                 // Of a probe of several instructions those that were armed are disarmed.
-                DropProbesOf(tracepoint, tracepoint.Address, refusal, null);
+                DropProbesOf(tracepoint, tracepoint.Address, refusal, reason);
                 Drop(tracepoint);
             }
 
             Compact();
+            using IEnumerator<bool> retiring = _jump.Retire();
+            while (retiring.MoveNext())
+            {
+                yield return true;
+                RequireAlive();
+            }
         }
         finally
         {
@@ -108,6 +124,46 @@ internal sealed partial class Proc
             {
                 _core.Providers.Release(provider, ProviderHold.Creating);
             }
+        }
+    }
+
+    /// <summary>Converts the jumps that are in the way of what is to be armed, then arms by Jump what can be.</summary>
+    private IEnumerator<bool> ArmJumps(
+        Tracepoint[] order, IReadOnlyList<(ProbeEnabling Enabling, IReadOnlyList<ProbeSpec> Specs)> requests,
+        List<(Tracepoint Tracepoint, ProbeRefusal Refusal, string? Reason)> failed)
+    {
+        if (_jump.Index.Count != 0)
+        {
+            foreach (Tracepoint tracepoint in order)
+            {
+                _jump.ConvertAround(tracepoint);
+            }
+
+            using IEnumerator<bool> retiring = _jump.Retire();
+            while (retiring.MoveNext())
+            {
+                yield return true;
+            }
+        }
+
+        if (IsGone || !requests.Any(r => r.Enabling.Program is not null))
+        {
+            yield break;
+        }
+
+        Dictionary<ulong, SiteWindow> windows = [];
+        foreach (ProbeSpec spec in requests.Where(r => r.Enabling.Program is not null).SelectMany(r => r.Specs))
+        {
+            for (int i = 0; i < spec.Windows.Length; i++)
+            {
+                windows.TryAdd(spec.Instructions[i].Address, spec.Windows[i]);
+            }
+        }
+
+        using IEnumerator<bool> arming = _jump.Arm(order, windows, failed);
+        while (arming.MoveNext())
+        {
+            yield return true;
         }
     }
 
@@ -156,6 +212,19 @@ internal sealed partial class Proc
         }
 
         Compact();
+        using (IEnumerator<bool> retiring = _jump.Retire())
+        {
+            while (retiring.MoveNext())
+            {
+                yield return true;
+                if (IsGone)
+                {
+                    yield break;
+                }
+            }
+        }
+
+        enabling.Program?.OnRemoved(this, isQuiet: !_jump.HasSitesOf(enabling));
         if (_enablings.Count == 0)
         {
             // The text is as it was.
@@ -217,7 +286,7 @@ internal sealed partial class Proc
     }
 
     /// <summary>Writes traps, after a last look that the instructions are still what was decoded.</summary>
-    private void Arm(ReadOnlySpan<Tracepoint> tracepoints, List<(Tracepoint Tracepoint, ProbeRefusal Refusal)> failed)
+    private void Arm(ReadOnlySpan<Tracepoint> tracepoints, List<(Tracepoint Tracepoint, ProbeRefusal Refusal, string? Reason)> failed)
     {
         const int PieceLength = 16;
         Span<ulong> addresses = stackalloc ulong[SliceLength];
@@ -244,7 +313,7 @@ internal sealed partial class Proc
             if (!ok[i] && Process.Platform.ReadCode(_memory, tracepoint.Address, now) != now.Length)
             {
                 // Its library is being unloaded: the linker tells of it next.
-                failed.Add((tracepoint, ProbeRefusal.Unloaded));
+                failed.Add((tracepoint, ProbeRefusal.Unloaded, null));
                 continue;
             }
 
@@ -259,7 +328,7 @@ internal sealed partial class Proc
             bool changed = !now.SequenceEqual(instruction.Bytes) || first != instruction.Bytes[0];
             if (changed || !_breakpoint.TryArm(tracepoint, out Errno error))
             {
-                failed.Add((tracepoint, Process.Platform.ReadCode(_memory, tracepoint.Address, now) == now.Length ? ProbeRefusal.CodeChanged : ProbeRefusal.Unloaded));
+                failed.Add((tracepoint, Process.Platform.ReadCode(_memory, tracepoint.Address, now) == now.Length ? ProbeRefusal.CodeChanged : ProbeRefusal.Unloaded, null));
             }
             else
             {

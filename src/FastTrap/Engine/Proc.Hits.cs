@@ -18,7 +18,12 @@ internal sealed partial class Proc
             return TrapOutcome.NotOurs;
         }
 
-        if (_table.Find(trapAddress) is { } tracepoint)
+        if (_jump.Index.Count != 0 && _jump.TryLead(task, ref registers, trapAddress))
+        {
+            return TrapOutcome.ContinueModified;
+        }
+
+        if (_table.Find(trapAddress) is { } tracepoint && tracepoint.ArmedBy != _jump)
         {
             return OnHit(tracepoint, task, ref registers);
         }
@@ -83,6 +88,11 @@ internal sealed partial class Proc
 
         // A handler may have withdrawn what it was called for; the list read now is what counts.
         OneOrMany<Probe> after = tracepoint.After;
+        if (_jump.HasReleased && _jump.TryBypass(tracepoint, task, ref registers))
+        {
+            return TrapOutcome.ContinueModified;
+        }
+
         _taskMemory.ThreadId = task.ThreadId;
         Displacement displacement = _breakpoint.Displace(tracepoint, task, ref registers, !after.IsEmpty);
         if (displacement == Displacement.Done && !after.IsEmpty)
@@ -133,6 +143,11 @@ internal sealed partial class Proc
 
     public SignalOutcome OnSignalOutOfLine(TracedTask task, ref RegisterSet registers, ref SignalInfo info)
     {
+        if (_jump.Contains(registers.ProgramCounter))
+        {
+            return _jump.OnSignal(task, ref registers, ref info);
+        }
+
         if (info.si_signo == Signal.SIGSTOP)
         {
             // It runs no handler: the thread stops where it is, and goes on from there.
@@ -202,6 +217,12 @@ internal sealed partial class Proc
 
     public void LeaveOutOfLine(TracedTask task, ref RegisterSet registers)
     {
+        if (_jump.Contains(registers.ProgramCounter))
+        {
+            _jump.Leave(ref registers);
+            return;
+        }
+
         if (BreakpointMechanism.AbandonTouch(task, ref registers))
         {
             return;

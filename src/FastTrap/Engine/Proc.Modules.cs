@@ -13,6 +13,11 @@ internal sealed partial class Proc
     /// </summary>
     public void OnUnmapped(ulong start, ulong length)
     {
+        if (!IsGone && length != 0)
+        {
+            _jump.OnUnmapped(start, length);
+        }
+
         if (IsGone || length == 0 || _table.Count == 0 || _table.Highest < start || (_table.Lowest > start && _table.Lowest - start >= length))
         {
             return;
@@ -44,9 +49,17 @@ internal sealed partial class Proc
     /// </summary>
     private void NoteIfBare(Tracepoint tracepoint)
     {
-        if (tracepoint.ArmedBy is not null && !HasOwnTrap(tracepoint.Address))
+        if (tracepoint.ArmedBy == _jump ? !_jump.IsPresent(tracepoint) : tracepoint.ArmedBy is not null && !HasOwnTrap(tracepoint.Address))
         {
-            _ledger.Add(tracepoint.Address, tracepoint.Instruction.Bytes[..tracepoint.ArmedBy.PatchLength], isUnmapped: true);
+            if (tracepoint.ArmedBy == _jump)
+            {
+                _ = _jump.Disarm(tracepoint);
+            }
+            else
+            {
+                _ledger.Add(tracepoint.Address, tracepoint.Instruction.Bytes[.._breakpoint.PatchLength], isUnmapped: true);
+            }
+
             tracepoint.ArmedBy = null;
             _core.CountTracepoints(-1);
         }

@@ -50,6 +50,13 @@ internal sealed partial class Proc
             return true;
         }
 
+        if (enabling.Program is { Mechanism: ProbeMechanism.Jump } && Array.Exists(spec.Instructions, i => FindTracepoint(i.Address) is { IsUsed: true }))
+        {
+            // Others have a trap there, or would need one.
+            refusal = ProbeRefusal.NotByJump;
+            return false;
+        }
+
         if (probe.Enabled.IsEmpty)
         {
             if (!TryPlace(probe, spec, out refusal))
@@ -190,6 +197,7 @@ internal sealed partial class Proc
         if (tracepoint is not null)
         {
             NoteIfBare(tracepoint);
+            _jump.Convert(tracepoint, "several probes, or several enablings, share the instruction");
         }
 
         if (tracepoint is { ArmedBy: null } && !_fresh.ContainsKey(tracepoint.Address))

@@ -57,7 +57,7 @@ internal sealed partial class Proc
         }
 
         Tracepoint[] order = [.. unarmed.Distinct().OrderBy(t => t.Address)];
-        List<(Tracepoint Tracepoint, ProbeRefusal Refusal)> failed = [];
+        List<(Tracepoint Tracepoint, ProbeRefusal Refusal, string? Reason)> failed = [];
         for (int start = 0; start < order.Length; start += SliceLength)
         {
             Arm(order.AsSpan(start, Math.Min(SliceLength, order.Length - start)), failed);
@@ -68,9 +68,9 @@ internal sealed partial class Proc
             }
         }
 
-        foreach ((Tracepoint tracepoint, ProbeRefusal refusal) in failed)
+        foreach ((Tracepoint tracepoint, ProbeRefusal refusal, string? reason) in failed)
         {
-            DropProbesOf(tracepoint, tracepoint.Address, refusal, null);
+            DropProbesOf(tracepoint, tracepoint.Address, refusal, reason);
             Drop(tracepoint);
         }
 

@@ -24,6 +24,7 @@ internal sealed partial class Proc : ITrapHandler
     private readonly TaskMemory _taskMemory;
     private readonly SlotSpace _slots;
     private readonly BreakpointMechanism _breakpoint;
+    private readonly JumpMechanism _jump;
     private readonly ForkLedger _ledger = new();
     private readonly SemaphoreLedger _semaphores;
     private readonly HitFrame _frame;
@@ -59,6 +60,7 @@ internal sealed partial class Proc : ITrapHandler
         _taskMemory = new TaskMemory(process.Platform);
         _slots = new SlotSpace(process, Isa);
         _breakpoint = new BreakpointMechanism(this, _memory, _slots, _taskMemory);
+        _jump = new JumpMechanism(this, _memory, _breakpoint);
     }
 
     public TracerCore Core => _core;
@@ -77,13 +79,20 @@ internal sealed partial class Proc : ITrapHandler
     /// <summary>Whether the address space is gone.</summary>
     public bool IsGone { get; private set; }
 
-    public IReadOnlyList<(ulong Start, ulong Length)> MappedAreas => _slots.Mapped;
+    public IReadOnlyList<(ulong Start, ulong Length)> MappedAreas => _jump.IsUsed ? [.. _slots.Mapped, .. _jump.Mapped] : _slots.Mapped;
+
+    /// <summary>The mechanism that needs no stops.</summary>
+    public JumpMechanism Jump => _jump;
 
     public bool WasTrap(ulong address) => _ledger.Contains(address) && !HasOwnTrap(address);
 
-    public bool IsTrapAt(ulong address) => _table.Find(address) is { ArmedBy: not null };
+    public bool IsTrapAt(ulong address) => _table.Find(address) is { ArmedBy: BreakpointMechanism };
 
-    public bool IsOutOfLine(ulong address) => _slots.Contains(address);
+    public bool IsDisplaced(ulong address) => _jump.Index.FindWindow(address) is not null;
+
+    public bool IsOutOfLine(ulong address) => _slots.Contains(address) || _jump.Contains(address);
+
+    public bool IsToStepOut(ulong address) => _jump.IsToStepOut(address);
 
     /// <summary>Reads target memory as it is without our traps. Any thread. Returns bytes read, or a negative errno.</summary>
     public int ReadMemory(ulong address, Span<byte> buffer)
@@ -91,6 +100,7 @@ internal sealed partial class Proc : ITrapHandler
         while (true)
         {
             TracepointTable table = _table;
+            JumpIndex jumps = _jump.Index;
             ControlBreakpoint[] breakpoints = Process.ControlBreakpoints.Current;
             int version = table.Version;
             int read = Process.Platform.ReadMemory(ProcessId, address, buffer);
@@ -101,8 +111,9 @@ internal sealed partial class Proc : ITrapHandler
 
             // Traps are written after their table was published and removed before they leave it: what was read has no others if the table stood.
             Interlocked.MemoryBarrier();
-            if (ReferenceEquals(table, _table) && table.Version == version && ReferenceEquals(breakpoints, Process.ControlBreakpoints.Current))
+            if (ReferenceEquals(table, _table) && table.Version == version && ReferenceEquals(jumps, _jump.Index) && ReferenceEquals(breakpoints, Process.ControlBreakpoints.Current))
             {
+                jumps.Unmask(address, read > 0 ? buffer[..read] : default);
                 Unmask(table, address, read > 0 ? buffer[..read] : default);
                 ControlBreakpointTable.Unmask(breakpoints, address, read > 0 ? buffer[..read] : default);
                 return read;
@@ -110,7 +121,11 @@ internal sealed partial class Proc : ITrapHandler
         }
     }
 
-    public void Unmask(ulong address, Span<byte> bytes) => Unmask(_table, address, bytes);
+    public void Unmask(ulong address, Span<byte> bytes)
+    {
+        _jump.Index.Unmask(address, bytes);
+        Unmask(_table, address, bytes);
+    }
 
     /// <summary>Replaces our traps in bytes that were read by what they displaced.</summary>
     public void Unmask(TracepointTable table, ulong address, Span<byte> bytes)
@@ -145,12 +160,14 @@ internal sealed partial class Proc : ITrapHandler
         _core.CountTracepoints(-_table.All().Count(t => t.ArmedBy is not null));
         _table = TracepointTable.Empty;
         _slots.Forget();
+        _jump.Forget();
         _memory.Dispose();
         _ledger.Release();
         _semaphores.Forget();
         foreach (ProbeEnabling enabling in _enablings.ToArray())
         {
             enabling.OnProcessGone();
+            enabling.Program?.OnRemoved(this, isQuiet: false);
         }
 
         _enablings.Clear();
@@ -170,7 +187,49 @@ internal sealed partial class Proc : ITrapHandler
         {
             _ = TryDisarm(tracepoint);
         }
+
+        _jump.RestoreBytes();
     }
+
+    public void BeginRelease()
+    {
+        if (IsGone || HasLostMemory || !_jump.IsUsed)
+        {
+            return;
+        }
+
+        foreach (Tracepoint tracepoint in _table.All())
+        {
+            if (tracepoint.ArmedBy == _jump)
+            {
+                _ = TryDisarm(tracepoint);
+            }
+        }
+
+        using IEnumerator<bool> steps = _jump.Retire();
+        while (steps.MoveNext())
+        {
+            // Reports are taken while threads are looked at.
+        }
+    }
+
+    /// <summary>Sites are to be retired for a thread that waits for it. Control thread.</summary>
+    public void PostRetirement() => _ = RetireAsync();
+
+    private async Task RetireAsync()
+    {
+        try
+        {
+            await Process.Thread.RunSlicedAsync(Process, _jump.Retire()).ConfigureAwait(false);
+        }
+        catch (FastTrapException e) when (e.Error is FastTrapError.ProcessEnded or FastTrapError.Detached)
+        {
+            // Gone with the process; a detach retires all.
+        }
+    }
+
+    /// <summary>A trap of another mechanism was removed: a thread may still be stopped on it.</summary>
+    public void OnTrapRemoved(ulong address, ReadOnlySpan<byte> original) => _ledger.Add(address, original);
 
     public bool SharesMemory(int processId)
     {
@@ -178,7 +237,7 @@ internal sealed partial class Proc : ITrapHandler
         // parent are not taken for those of a child.
         foreach (Tracepoint tracepoint in _table.All())
         {
-            if (tracepoint.ArmedBy is not { } mechanism || Process.ControlBreakpoints.Find(tracepoint.Address) is not null)
+            if (tracepoint.ArmedBy is not BreakpointMechanism mechanism || Process.ControlBreakpoints.Find(tracepoint.Address) is not null)
             {
                 continue;
             }
@@ -200,12 +259,13 @@ internal sealed partial class Proc : ITrapHandler
     {
         foreach (Tracepoint tracepoint in _table.All())
         {
-            if (tracepoint.ArmedBy is { } mechanism)
+            if (tracepoint.ArmedBy is BreakpointMechanism mechanism)
             {
                 _ = mechanism.Disarm(tracepoint);
             }
         }
 
+        _jump.RestoreBytes();
         _semaphores.LowerBytes();
     }
 
@@ -213,12 +273,12 @@ internal sealed partial class Proc : ITrapHandler
     {
         registersModified = false;
         _semaphores.CleanForkChild(childProcessId);
-        if (_table.Count == 0 && _ledger.IsEmpty && _slots.Mapped.Count == 0)
+        if (_table.Count == 0 && _ledger.IsEmpty && _slots.Mapped.Count == 0 && !_jump.HasInherited)
         {
             return;
         }
 
-        _ledger.Clean(Process.Platform, childProcessId, _table, _breakpoint.PatchLength, Isa, _memory, _logger);
+        _ledger.Clean(Process.Platform, childProcessId, _table, _breakpoint.PatchLength, Isa, _memory, child => _jump.CleanForkChild(child, childProcessId), _logger);
         _ledger.Reserve(Process.Platform, ProcessId);
         if (_slots.Contains(registers.ProgramCounter))
         {
@@ -227,6 +287,10 @@ internal sealed partial class Proc : ITrapHandler
             {
                 Isa.NormalizeSlotPosition(tracepoint.Instruction, tracepoint.Slot, tracepoint.SlotAddress, ref registers);
             }
+        }
+        else if (_jump.Contains(registers.ProgramCounter))
+        {
+            registersModified = _jump.Leave(ref registers);
         }
     }
 
@@ -259,6 +323,13 @@ internal sealed partial class Proc : ITrapHandler
         }
 
         Errno error = mechanism.Disarm(tracepoint);
+        if (mechanism == _jump)
+        {
+            tracepoint.ArmedBy = null;
+            _core.CountTracepoints(-1);
+            return true;
+        }
+
         if (error != Errno.None && HasOwnTrap(tracepoint.Address))
         {
             error = mechanism.Disarm(tracepoint);

@@ -50,6 +50,9 @@ internal sealed class HitRing
 
     public long Lost => Volatile.Read(ref _lost);
 
+    /// <summary>Whether no more hits will come.</summary>
+    public bool IsComplete => _isComplete;
+
     private bool HasNext => Volatile.Read(ref _records[_tail & (_records.Length - 1)].Turn) == FreeAt(_tail) + 1;
 
     /// <summary>The entry to fill, or a null reference when the ring is full and the hit is lost. What was begun must be ended. Any writer.</summary>

@@ -169,6 +169,9 @@ public sealed class ProbeOptions
     /// </summary>
     public bool RaiseSemaphores { get; init; } = true;
 
+    /// <summary>What <see cref="OnHit"/> does, as code for the target.</summary>
+    internal Engine.Mechanisms.ISiteProgram? Program { get; init; }
+
     internal int[] StringIndices => _stringArguments;
 
     internal bool IsBuffered => Buffered ?? OnHit is null;

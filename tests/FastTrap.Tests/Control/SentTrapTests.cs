@@ -47,7 +47,7 @@ public sealed class SentTrapTests : LiveTest
     [TestCase("a.out:work_*:entry")]
     [TestCase("a.out:work_*:return")]
     [TestCase("a.out:work_*:*")]
-    public Task SignalsReachTheirHandler(string description) => SendTraps(description, 400);
+    public Task SignalsReachTheirHandler(string description) => SendTraps(description, 200);
 
     [Explicit("The same for a minute.")]
     [TestCase("a.out:work_*:entry")]

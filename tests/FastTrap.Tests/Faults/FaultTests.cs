@@ -27,7 +27,7 @@ public sealed class FaultTests
     }
 
     [Test]
-    public async Task TargetSurvivesEveryFailureOfTheTracer([Values] Phase phase)
+    public async Task TargetSurvivesEveryFailureOfTheTracer([Values] Phase phase, [Values] bool byJump)
     {
         List<string> wrong = [];
         int reached = 0;
@@ -38,7 +38,7 @@ public sealed class FaultTests
                 Fault fault = first with { Call = call };
                 try
                 {
-                    if (!await RunAsync(phase, fault))
+                    if (!await RunAsync(phase, fault, byJump))
                     {
                         break;
                     }
@@ -58,14 +58,14 @@ public sealed class FaultTests
     }
 
     /// <summary>One life of a probe with a fault in one of its phases; false if the fault was not reached.</summary>
-    private static async Task<bool> RunAsync(Phase phase, Fault fault)
+    private static async Task<bool> RunAsync(Phase phase, Fault fault, bool byJump)
     {
         FaultyPlatform platform = new();
         using TargetProcess target = TargetProcess.StartTarget("faults", null, [], new TargetStart { Timeout = s_deadline });
         int processId = target.ProcessId;
         Tracer tracer = new(null, platform);
         TracedProcess? process = null;
-        ProbeEnabling? enabling = null;
+        IAsyncDisposable? enabling = null;
         async Task Do(Phase now, Func<Task> step)
         {
             platform.Set(now == phase ? fault : null, processId);
@@ -82,7 +82,9 @@ public sealed class FaultTests
         await Do(Phase.Attach, async () => process = await tracer.AttachAsync(processId));
         if (process is not null)
         {
-            await Do(Phase.Enable, async () => enabling = (await process.EnableAsync([new("a.out:work*:entry"), new("a.out:work*:return")]))[0]);
+            await Do(Phase.Enable, async () => enabling = byJump
+                ? await process.On("a.out:work*:entry").Count().EnableAsync()
+                : (await process.EnableAsync([new("a.out:work*:entry"), new("a.out:work*:return")]))[0]);
             await Do(Phase.Hit, () => Task.Run(() => Work(target)));
             if (enabling is not null)
             {

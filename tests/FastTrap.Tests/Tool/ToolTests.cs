@@ -29,6 +29,22 @@ public sealed class ToolTests
         }
     }
 
+    [TestCase("auto")]
+    [TestCase("breakpoint")]
+    public void CountByAMechanismIsTheTruth(string mechanism)
+    {
+        using PrivateDirectory directory = new("tool");
+        string target = TargetBuilder.Build("calls");
+        Dictionary<string, string> environment = new() { ["TARGET_NOWAIT"] = "1" };
+        CommandResult result = Command.Run(
+            Tool, ["count", "--json", "--mechanism", mechanism, "-o", directory["counts"], "-c", $"'{target}' 4 100 37", "a.out:recurse:entry"], s_timeout, environment);
+        Assert.That(result.ExitCode, Is.EqualTo(37), result.Error);
+        long truth = long.Parse(result.Output.Split('\n').Single(line => line.StartsWith("count recurse ", StringComparison.Ordinal)).Split(' ')[2]);
+        JsonElement row = JsonDocument.Parse(File.ReadAllText(directory["counts"])).RootElement;
+        Assert.That(row.GetProperty("count").GetInt64(), Is.EqualTo(truth));
+        Assert.That(row.GetProperty(mechanism == "auto" ? "jump" : "breakpoint").GetInt32(), Is.EqualTo(1));
+    }
+
     [Test]
     public void SigtermPrintsWhatWasGatheredAndTheTargetGoesOn()
     {

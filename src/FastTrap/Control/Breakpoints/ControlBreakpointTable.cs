@@ -71,6 +71,11 @@ internal sealed class ControlBreakpointTable(ProcessHandle process)
             return Errno.EEXIST;
         }
 
+        if (process.Handler?.IsDisplaced(address) == true)
+        {
+            return Errno.EBUSY;
+        }
+
         Errno error = Open();
         if (error != Errno.None)
         {

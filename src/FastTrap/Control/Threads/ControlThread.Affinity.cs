@@ -57,6 +57,33 @@ internal sealed partial class ControlThread
         _nextLook = _lastReport + _lookInterval;
     }
 
+    /// <summary>
+    /// Goes to each CPU on which a process may run: then whoever ran there has passed through the kernel, and no processor holds code from before. False where that cannot be done: on CPUs that are not ours, and beside real-time threads, which may not
+    /// let us in. Control thread only.
+    /// </summary>
+    public bool PassProcessors(ProcessHandle process)
+    {
+        StopFollowing();
+        int[] own = ReadAllowedCpus();
+        foreach (TracedTask task in process.Tasks.Values)
+        {
+            if (!ProcStatus.TryRead(_platform, task.ThreadId, out ProcStatus? status, out _) || status!.AllowedCpus.Any(cpu => Array.IndexOf(own, cpu) < 0)
+                || !ProcStat.TryRead(_platform, task.ThreadId, out ProcStat stat, out _) || stat.RealTimePriority != 0)
+            {
+                return false;
+            }
+        }
+
+        bool isDone = own.Length != 0;
+        foreach (int cpu in own)
+        {
+            // EINVAL: it is off.
+            isDone &= _platform.SetAffinity(0, [cpu]) is Errno.None or Errno.EINVAL;
+        }
+
+        return _platform.SetAffinity(0, own) == Errno.None && isDone;
+    }
+
     /// <summary>Allows all CPUs again.</summary>
     private void StopFollowing()
     {

@@ -21,6 +21,7 @@ internal sealed partial class ControlThread
     private void Detach(ProcessHandle process, ReleaseKind kind, bool leavesSleepers)
     {
         ITrapHandler? handler = process.Handler;
+        handler?.BeginRelease();
         handler?.RestoreText();
         process.ControlBreakpoints.RemoveAll(_logger);
         bool hadTraps = handler is not null || process.ControlBreakpoints.WasUsed;
@@ -33,7 +34,7 @@ internal sealed partial class ControlThread
             {
                 if (process.Tasks.TryGetValue(id, out TracedTask? task))
                 {
-                    MoveOutOfLine(process, handler, task);
+                    all &= MoveOutOfLine(process, handler, task);
                 }
             }
 
@@ -78,7 +79,7 @@ internal sealed partial class ControlThread
         {
             if (task.State == TaskState.Stopped)
             {
-                _stoppedSignal.TryAdd(task.ThreadId, 0);
+                _stoppedSignal.TryAdd(task.ThreadId, task.StandingSignal);
             }
         }
 
@@ -185,13 +186,13 @@ internal sealed partial class ControlThread
         && !call.IsRunning && call.Number >= 0 && (task.IsAtVfork || !IsFork(process.Architecture, call.Number))
         && process.Handler?.IsOutOfLine(call.ProgramCounter) != true;
 
-    /// <summary>A stopped thread's registers are put to where they would be without us, and what we hold of it is given back.</summary>
-    private void MoveOutOfLine(ProcessHandle process, ITrapHandler? handler, TracedTask task)
+    /// <summary>A stopped thread's registers are put to where they would be without us, and what we hold of it is given back. False if it stays in memory of ours.</summary>
+    private bool MoveOutOfLine(ProcessHandle process, ITrapHandler? handler, TracedTask task)
     {
         _registers = new RegisterSet(process.Architecture);
         if (_platform.GetRegisters(task.ThreadId, ref _registers) != Errno.None)
         {
-            return;
+            return true;
         }
 
         ulong trapAddress = process.Architecture == Architecture.X64 ? _registers.ProgramCounter - 1 : _registers.ProgramCounter;
@@ -202,6 +203,12 @@ internal sealed partial class ControlThread
         }
         else if (handler?.IsOutOfLine(_registers.ProgramCounter) == true)
         {
+            if (handler.IsToStepOut(_registers.ProgramCounter)
+                && (StepOut(handler, task) != StepEnd.Out || _platform.GetRegisters(task.ThreadId, ref _registers) != Errno.None))
+            {
+                return false;
+            }
+
             handler.LeaveOutOfLine(task, ref _registers);
             _platform.SetRegisters(task.ThreadId, _registers);
         }
@@ -218,6 +225,8 @@ internal sealed partial class ControlThread
         {
             RestartIfOnlyWeInterrupted(process, task);
         }
+
+        return true;
     }
 
     /// <summary>Before the last thread goes: the target's action for SIGTRAP is put back, our memory unmapped.</summary>

@@ -86,6 +86,11 @@ internal sealed partial class ControlThread
 
         // Stopped by job control: it stays stopped, and we hear of its going on.
         task.IsJobControlStopped = signal is Signal.SIGSTOP or Signal.SIGTSTP or Signal.SIGTTIN or Signal.SIGTTOU;
+        if (task.Visit is not null)
+        {
+            LookAt(task);
+        }
+
         Resume(task, 0);
     }
 
@@ -121,6 +126,12 @@ internal sealed partial class ControlThread
 
         bool isFirst = task.HeldSignal.si_signo == 0;
         SignalOutcome outcome = handler.OnSignalOutOfLine(task, ref _registers, ref info);
+        if (outcome is SignalOutcome.StepOut or SignalOutcome.Stand)
+        {
+            OnSignalInTrampoline(handler, task, info, outcome);
+            return;
+        }
+
         _platform.SetRegisters(task.ThreadId, _registers);
         if (outcome == SignalOutcome.Hold)
         {
@@ -328,6 +339,12 @@ internal sealed partial class ControlThread
         {
             task.HasUnansweredTrap = false;
             SendAgain(task, signal);
+            if (task.Visit is not null)
+            {
+                // The interruption is reported only when it goes on.
+                LookAt(task);
+            }
+
             return;
         }
 

@@ -6,10 +6,12 @@ namespace FastTrap.Control;
 /// <summary>Finding a thread to make a system call for us, and leaving no trace of having stopped it.</summary>
 internal sealed partial class ControlThread
 {
+    private const int BorrowAttempts = 8;
+
     /// <summary>A stopped thread that can make system calls for us; one is stopped if none is, the one that notices least.</summary>
     private TracedTask? FindWorker(ProcessHandle process)
     {
-        TracedTask? worker = process.Tasks.Values.FirstOrDefault(t => !t.IsVisitor && !t.IsAtVfork && t.State == TaskState.Stopped);
+        TracedTask? worker = process.Tasks.Values.FirstOrDefault(t => !t.IsVisitor && !t.IsAtVfork && t.State == TaskState.Stopped && t.StandingSignal == 0);
         if (worker is not null)
         {
             if (_stoppedSignal.TryGetValue(worker.ThreadId, out int signal) && signal != 0)
@@ -61,7 +63,14 @@ internal sealed partial class ControlThread
     /// </summary>
     public bool TryBorrow(ProcessHandle process, Action<TracedTask> action)
     {
-        if (process.IsOver || FindWorker(process) is not { } worker)
+        TracedTask? worker = null;
+        for (int attempt = 0; worker is null && attempt < BorrowAttempts && !process.IsOver; attempt++)
+        {
+            // One may end just when it is asked.
+            worker = FindWorker(process);
+        }
+
+        if (worker is null || process.IsOver)
         {
             return false;
         }

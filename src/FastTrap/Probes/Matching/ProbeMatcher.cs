@@ -1,6 +1,7 @@
 using System.Collections.Concurrent;
 using System.Globalization;
 using System.Runtime.InteropServices;
+using FastTrap.Engine;
 using FastTrap.Isa;
 using FastTrap.Native;
 using FastTrap.Symbols;
@@ -88,6 +89,23 @@ internal sealed class ProbeMatcher
         }
 
         return result;
+    }
+
+    /// <summary>The same probes with the windows in which jumps to code of ours may be placed. Nothing is changed.</summary>
+    public IReadOnlyList<ProbeSpec> FindWindows(IReadOnlyList<ProbeSpec> specs, CancellationToken cancellationToken)
+    {
+        lock (_gate)
+        {
+            WindowFinder finder = new(_modules ?? RefreshModules());
+            List<ProbeSpec> found = new(specs.Count);
+            foreach (ProbeSpec spec in specs)
+            {
+                cancellationToken.ThrowIfCancellationRequested();
+                found.Add(finder.Find(spec));
+            }
+
+            return found;
+        }
     }
 
     /// <summary>The names of the probes. Nothing is decoded but for offsets.</summary>

@@ -1,5 +1,6 @@
 using System.Numerics;
 using FastTrap.Programs;
+using FastTrap.Programs.Compilation;
 
 namespace FastTrap;
 
@@ -77,14 +78,24 @@ public sealed class ProbeHistogram : ProbeResult
     private readonly long[] _counts;
 
     internal ProbeHistogram(ProbeProgram program, HistogramScale scale)
-        : base(program)
+        : base(program, ProgramAction.Histogram(scale))
     {
         _scale = scale;
         _counts = new long[scale.Count];
     }
 
     /// <summary>The steps from the first to the last that was reached, as they are now.</summary>
-    public IReadOnlyList<HistogramStep> GetSteps() => _scale.GetSteps(_counts);
+    public IReadOnlyList<HistogramStep> GetSteps()
+    {
+        long[] counts = new long[_counts.Length];
+        for (int i = 0; i < counts.Length; i++)
+        {
+            counts[i] = Volatile.Read(ref _counts[i]);
+        }
+
+        Code?.AddSteps(counts);
+        return _scale.GetSteps(counts);
+    }
 
     private protected override void Take(in ProbeContext context, ReadOnlySpan<ulong> values, ReadOnlySpan<bool> valid, bool isComplete)
     {

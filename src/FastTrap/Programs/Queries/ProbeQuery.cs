@@ -1,5 +1,6 @@
 using System.Linq.Expressions;
 using FastTrap.Programs;
+using FastTrap.Programs.Compilation;
 
 namespace FastTrap;
 
@@ -16,20 +17,29 @@ public sealed class ProbeQuery
     private readonly TracedProcess _process;
     private readonly ProbeDescription _description;
     private readonly Expression<Func<QueryContext, bool>>[] _conditions;
+    private readonly ProbeMechanism _mechanism;
 
-    internal ProbeQuery(TracedProcess process, ProbeDescription description, Expression<Func<QueryContext, bool>>[] conditions)
+    internal ProbeQuery(TracedProcess process, ProbeDescription description, Expression<Func<QueryContext, bool>>[] conditions, ProbeMechanism mechanism = ProbeMechanism.Auto)
     {
         _process = process;
         _description = description;
         _conditions = conditions;
+        _mechanism = mechanism;
     }
 
     /// <summary>Hits for which this does not hold, or cannot be computed, do not count.</summary>
     public ProbeQuery Where(Expression<Func<QueryContext, bool>> condition)
     {
         ArgumentNullException.ThrowIfNull(condition);
-        return new ProbeQuery(_process, _description, [.. _conditions, condition]);
+        return new ProbeQuery(_process, _description, [.. _conditions, condition], _mechanism);
     }
+
+    /// <summary>How the probes are to be armed. By default each is armed by the cheapest mechanism that can be had at its instructions (<see cref="ProbeResult.Mechanisms"/> tells which).</summary>
+    /// <param name="mechanism">With <see cref="ProbeMechanism.Jump"/>, probes that cannot be armed so are refused (<see cref="ProbeRefusal.NotByJump"/>).</param>
+    /// <exception cref="ArgumentOutOfRangeException">Not one of the names.</exception>
+    public ProbeQuery WithMechanism(ProbeMechanism mechanism) => Enum.IsDefined(mechanism)
+        ? new ProbeQuery(_process, _description, _conditions, mechanism)
+        : throw new ArgumentOutOfRangeException(nameof(mechanism), mechanism, "Not a mechanism.");
 
     /// <summary>A record of each hit, read as a stream.</summary>
     /// <param name="selector">What a record is made of: a value, or an object that is constructed of values (<c>new { Length = c.Arg(2) }</c>).</param>
@@ -40,7 +50,7 @@ public sealed class ProbeQuery
         ArgumentNullException.ThrowIfNull(selector);
         ArgumentOutOfRangeException.ThrowIfLessThan(capacity, 1);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(capacity, 1 << 22);
-        return new ProbeQuery<ProbeRecords<T>>(_process, _description, () =>
+        return new ProbeQuery<ProbeRecords<T>>(_process, _description, _mechanism, () =>
         {
             ProgramBuilder builder = Filtered();
             (IReadOnlyList<(int, int)> texts, Func<RecordReader, T> make) = RecordSelector.Compile(new ExpressionCompiler(builder, selector.Parameters[0]), selector);
@@ -49,26 +59,26 @@ public sealed class ProbeQuery
     }
 
     /// <summary>The number of hits.</summary>
-    public ProbeQuery<ProbeSum> Count() => new(_process, _description, () =>
+    public ProbeQuery<ProbeSum> Count() => new(_process, _description, _mechanism, () =>
     {
         ProgramBuilder builder = Filtered();
         builder.Output(builder.Constant(ProgramType.Int64, 1));
-        return new ProbeSum(builder.Build());
+        return new ProbeSum(builder.Build(), ProgramAction.Count);
     });
 
     /// <summary>The sum of a value, with its least and greatest, and how many there were.</summary>
-    public ProbeQuery<ProbeSum> Sum(Expression<Func<QueryContext, long>> value) => new(_process, _description, () => new ProbeSum(OneOutput(value)));
+    public ProbeQuery<ProbeSum> Sum(Expression<Func<QueryContext, long>> value) => new(_process, _description, _mechanism, () => new ProbeSum(OneOutput(value), ProgramAction.Sum));
 
     /// <summary>How often a value falls between two powers of two.</summary>
     public ProbeQuery<ProbeHistogram> Histogram(Expression<Func<QueryContext, long>> value) =>
-        new(_process, _description, () => new ProbeHistogram(OneOutput(value), HistogramScale.PowersOfTwo));
+        new(_process, _description, _mechanism, () => new ProbeHistogram(OneOutput(value), HistogramScale.PowersOfTwo));
 
     /// <summary>How often a value falls between two steps: below <paramref name="least"/>, then every <paramref name="step"/> up to <paramref name="most"/>, and from there on.</summary>
     /// <exception cref="ArgumentOutOfRangeException">No step, or more than 1,000.</exception>
     public ProbeQuery<ProbeHistogram> Histogram(Expression<Func<QueryContext, long>> value, long least, long most, long step)
     {
         HistogramScale scale = HistogramScale.Linear(least, most, step);
-        return new ProbeQuery<ProbeHistogram>(_process, _description, () => new ProbeHistogram(OneOutput(value), scale));
+        return new ProbeQuery<ProbeHistogram>(_process, _description, _mechanism, () => new ProbeHistogram(OneOutput(value), scale));
     }
 
     /// <summary>
@@ -78,7 +88,7 @@ public sealed class ProbeQuery
     /// </summary>
     /// <exception cref="InvalidOperationException">The description's name is not <c>entry</c>.</exception>
     public ProbeQuery<ProbeLatencies> Latency() => _description.Name == "entry"
-        ? new ProbeQuery<ProbeLatencies>(_process, _description, () => new ProbeLatencies(Filtered().Build()))
+        ? new ProbeQuery<ProbeLatencies>(_process, _description, _mechanism, () => new ProbeLatencies(Filtered().Build()))
         : throw new InvalidOperationException($"'{_description}' names no entries: write '{_description.Module}:{_description.Function}:entry'.");
 
     /// <summary>The number of hits for each value of a key.</summary>
@@ -91,7 +101,7 @@ public sealed class ProbeQuery
         ArgumentNullException.ThrowIfNull(key);
         ArgumentOutOfRangeException.ThrowIfLessThan(capacity, 1);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(capacity, 1 << 20);
-        return new ProbeQuery<ProbeCounts<TKey>>(_process, _description, () =>
+        return new ProbeQuery<ProbeCounts<TKey>>(_process, _description, _mechanism, () =>
         {
             if (ExpressionCompiler.TypeOf(typeof(TKey)) is null)
             {
@@ -138,12 +148,14 @@ public sealed class ProbeQuery<TResult>
 {
     private readonly TracedProcess _process;
     private readonly ProbeDescription _description;
+    private readonly ProbeMechanism _mechanism;
     private readonly Func<TResult> _compile;
 
-    internal ProbeQuery(TracedProcess process, ProbeDescription description, Func<TResult> compile)
+    internal ProbeQuery(TracedProcess process, ProbeDescription description, ProbeMechanism mechanism, Func<TResult> compile)
     {
         _process = process;
         _description = description;
+        _mechanism = mechanism;
         _compile = compile;
     }
 
@@ -153,7 +165,7 @@ public sealed class ProbeQuery<TResult>
     public async Task<TResult> EnableAsync(CancellationToken cancellationToken = default)
     {
         TResult result = _compile();
-        await result.EnableAsync(_process, _description, cancellationToken).ConfigureAwait(false);
+        await result.EnableAsync(_process, _description, _mechanism, cancellationToken).ConfigureAwait(false);
         return result;
     }
 }

@@ -1,7 +1,10 @@
+using System.Numerics;
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using FastTrap.Probes;
 using FastTrap.Programs;
+using FastTrap.Programs.Compilation;
+using FastTrap.Programs.Shared;
 
 namespace FastTrap;
 
@@ -16,12 +19,16 @@ public readonly record struct ProbeRecord<T>(T Value, Probe Probe, int ThreadId,
 /// <summary>A stream of typed records. It has one reader at a time.</summary>
 public sealed class ProbeRecords<T> : ProbeResult
 {
+    /// <summary>Bytes of a thread's ring, at least and at most.</summary>
+    private const ulong LeastRing = 16 * 1024;
+    private const ulong MostRing = 1024 * 1024;
+
     private readonly RecordLayout _layout;
     private readonly Func<RecordReader, T> _make;
     private readonly HitRing _ring;
 
     internal ProbeRecords(ProbeProgram program, IReadOnlyList<(int AddressOutput, int MaximumLength)> texts, Func<RecordReader, T> make, int capacity)
-        : base(program)
+        : base(program, ProgramAction.Record)
     {
         _layout = new RecordLayout(program.Outputs.Length, texts);
         _make = make;
@@ -33,22 +40,94 @@ public sealed class ProbeRecords<T> : ProbeResult
         }
 
         _ring = new HitRing(capacity, _layout.WordCount);
+        RingLength = (int)Math.Clamp(
+            BitOperations.RoundUpToPowerOf2((ulong)(capacity * (long)LaneLayout.RecordLength(program.Outputs.Length, hasValidity: true))), LeastRing, MostRing);
     }
 
     /// <summary>Records that were dropped because nobody read in time; they are in <see cref="ProbeResult.Count"/>.</summary>
-    public long LostCount => _ring.Lost;
+    public long LostCount => _ring.Lost + (Code?.Drops ?? 0);
 
-    /// <summary>Reads records in their order until the result is disposed or the process ends.</summary>
+    /// <inheritdoc/>
+    private protected override int RingLength { get; }
+
+    private protected override string? NoCodeReason => _layout.Texts.Count != 0 ? "it records strings, which the tracer reads" : null;
+
+    /// <summary>
+    /// Reads records until the result is disposed or the process ends: those of each mechanism in the order of their times, of which those by Jump are seen some milliseconds later.
+    /// </summary>
     /// <exception cref="InvalidOperationException">Another reader is active.</exception>
     /// <exception cref="OperationCanceledException">Cancelled; unread records stay.</exception>
     public async IAsyncEnumerable<ProbeRecord<T>> ReadAllAsync([EnumeratorCancellation] CancellationToken cancellationToken = default)
     {
         RecordReader reader = new(_layout);
-        await foreach (ProbeHit hit in HitRing.ReadAllAsync(_ring, cancellationToken).ConfigureAwait(false))
+        if (Code?.BeginReading() is not { } lanes)
         {
-            reader.Open(hit.StackWords!);
-            yield return new ProbeRecord<T>(_make(reader), hit.Probe, hit.ThreadId, hit.TimestampNs, reader.IsComplete);
+            await foreach (ProbeHit hit in HitRing.ReadAllAsync(_ring, cancellationToken).ConfigureAwait(false))
+            {
+                reader.Open(hit.StackWords!);
+                yield return new ProbeRecord<T>(_make(reader), hit.Probe, hit.ThreadId, hit.TimestampNs, reader.IsComplete);
+            }
+
+            yield break;
         }
+
+        using (lanes)
+        {
+            LaneFields fields = new(_layout);
+            ReaderPause pause = new();
+            while (true)
+            {
+                // Asked first: what came before the end is found by the look after it.
+                bool isLast = _ring.IsComplete;
+                if (isLast)
+                {
+                    lanes.ReadToEnd();
+                }
+
+                bool any = false;
+                while (_ring.TryTake(out ProbeHit hit))
+                {
+                    any = true;
+                    reader.Open(hit.StackWords!);
+                    yield return new ProbeRecord<T>(_make(reader), hit.Probe, hit.ThreadId, hit.TimestampNs, reader.IsComplete);
+                }
+
+                while (TryReadLane(lanes, fields, reader, out ProbeRecord<T> record))
+                {
+                    any = true;
+                    yield return record;
+                }
+
+                cancellationToken.ThrowIfCancellationRequested();
+                if (any)
+                {
+                    pause.Reset();
+                }
+                else if (isLast)
+                {
+                    yield break;
+                }
+                else
+                {
+                    await pause.WaitAsync(cancellationToken).ConfigureAwait(false);
+                }
+            }
+        }
+    }
+
+    private bool TryReadLane(QueryReader lanes, LaneFields fields, RecordReader reader, out ProbeRecord<T> made)
+    {
+        if (!lanes.TryRead(out LaneRecord record, out Probe? probe, out long timestampNs))
+        {
+            made = default;
+            return false;
+        }
+
+        reader.Open(fields.Fill(record));
+        bool isComplete = reader.IsComplete;
+        lanes.CountRead(isComplete);
+        made = new ProbeRecord<T>(_make(reader), probe, record.ThreadId, timestampNs, isComplete);
+        return true;
     }
 
     /// <inheritdoc/>
@@ -58,9 +137,9 @@ public sealed class ProbeRecords<T> : ProbeResult
         _ring.Complete();
     }
 
-    internal override async Task EnableAsync(TracedProcess process, ProbeDescription description, CancellationToken cancellationToken)
+    internal override async Task EnableAsync(TracedProcess process, ProbeDescription description, ProbeMechanism mechanism, CancellationToken cancellationToken)
     {
-        await base.EnableAsync(process, description, cancellationToken).ConfigureAwait(false);
+        await base.EnableAsync(process, description, mechanism, cancellationToken).ConfigureAwait(false);
 
         // The stream ends with the process, too.
         _ = Enablings[0].Completion.ContinueWith(_ => _ring.Complete(), CancellationToken.None, TaskContinuationOptions.None, TaskScheduler.Default);

@@ -1,4 +1,5 @@
 using FastTrap.Programs;
+using FastTrap.Programs.Compilation;
 
 namespace FastTrap;
 
@@ -11,9 +12,10 @@ public abstract class ProbeResult : IAsyncDisposable
     private long _passed;
     private long _incomplete;
 
-    private protected ProbeResult(ProbeProgram program)
+    private protected ProbeResult(ProbeProgram program, ProgramAction? action = null)
     {
         Program = program;
+        Action = action;
         _values = new ulong[Math.Max(1, program.Instructions.Length)];
         _valid = new bool[_values.Length];
     }
@@ -21,11 +23,26 @@ public abstract class ProbeResult : IAsyncDisposable
     /// <summary>The enablings of its probes, with what could not be enabled.</summary>
     public IReadOnlyList<ProbeEnabling> Enablings { get; private set; } = [];
 
-    /// <summary>Hits that passed the conditions.</summary>
-    public long Count => Volatile.Read(ref _passed);
+    /// <summary>Which mechanisms the instructions of its probes are armed by, and why not all by <see cref="ProbeMechanism.Jump"/>. After the end: by which they were.</summary>
+    public ProbeMechanisms Mechanisms => Code?.Mechanisms ?? ProbeMechanisms.None;
+
+    /// <summary>Hits that passed the conditions. Records of the Jump mechanism count when they are read, or dropped.</summary>
+    public long Count => Volatile.Read(ref _passed) + (Code?.Hits ?? 0);
 
     /// <summary>Hits among them of which a value could not be had, because memory could not be read or a division had no result.</summary>
-    public long IncompleteCount => Volatile.Read(ref _incomplete);
+    public long IncompleteCount => Volatile.Read(ref _incomplete) + (Code?.Incomplete ?? 0);
+
+    /// <summary>What is done with the outputs; null: nothing that code could do in the target.</summary>
+    private protected ProgramAction? Action { get; }
+
+    /// <summary>The same as code for the target; null before it is enabled.</summary>
+    private protected QueryProgram? Code { get; private set; }
+
+    /// <summary>Bytes of a ring of records for each lane; 0: there are no records.</summary>
+    private protected virtual int RingLength => 0;
+
+    /// <summary>Why it is nothing for code; null: it is.</summary>
+    private protected virtual string? NoCodeReason => Action is null ? "what is made of its hits is made by the tracer" : null;
 
     private protected ProbeProgram Program { get; }
 
@@ -36,11 +53,14 @@ public abstract class ProbeResult : IAsyncDisposable
         GC.SuppressFinalize(this);
     }
 
-    internal virtual async Task EnableAsync(TracedProcess process, ProbeDescription description, CancellationToken cancellationToken) =>
+    internal virtual async Task EnableAsync(TracedProcess process, ProbeDescription description, ProbeMechanism mechanism, CancellationToken cancellationToken)
+    {
+        Code = new QueryProgram(Program, Action ?? ProgramAction.Count, mechanism, RingLength, NoCodeReason);
         Enablings = await process.EnableAsync(Requests(description), cancellationToken).ConfigureAwait(false);
+    }
 
     private protected virtual IReadOnlyList<ProbeRequest> Requests(ProbeDescription description) =>
-        [new ProbeRequest(description, new ProbeOptions { OnHit = OnHit, Buffered = false })];
+        [new ProbeRequest(description, new ProbeOptions { OnHit = OnHit, Buffered = false, Program = Code })];
 
     private protected void OnHit(in ProbeContext context)
     {
@@ -75,22 +95,24 @@ public sealed class ProbeSum : ProbeResult
     private long _least = long.MaxValue;
     private long _greatest = long.MinValue;
 
-    internal ProbeSum(ProbeProgram program)
-        : base(program)
+    internal ProbeSum(ProbeProgram program, ProgramAction action)
+        : base(program, action)
     {
     }
 
     /// <summary>The sum; it wraps at 64 bits.</summary>
-    public long Sum => Volatile.Read(ref _sum);
+    public long Sum => Volatile.Read(ref _sum) + (Code?.Sum.Sum ?? 0);
 
     /// <summary>The least value, or null if there was none.</summary>
-    public long? Minimum => HasValues ? Volatile.Read(ref _least) : null;
+    public long? Minimum => Least <= Greatest ? Least : null;
 
     /// <summary>The greatest value, or null if there was none.</summary>
-    public long? Maximum => HasValues ? Volatile.Read(ref _greatest) : null;
+    public long? Maximum => Least <= Greatest ? Greatest : null;
+
+    private long Least => Math.Min(Volatile.Read(ref _least), Code?.Sum.Least ?? long.MaxValue);
 
     /// <summary>Written by the first value, and last of all: a hit counts before its value is taken.</summary>
-    private bool HasValues => Volatile.Read(ref _greatest) >= Volatile.Read(ref _least);
+    private long Greatest => Math.Max(Volatile.Read(ref _greatest), Code?.Sum.Greatest ?? long.MinValue);
 
     private protected override void Take(in ProbeContext context, ReadOnlySpan<ulong> values, ReadOnlySpan<bool> valid, bool isComplete)
     {

@@ -10,6 +10,7 @@ internal sealed class ModuleImage
     private readonly Lazy<SymbolTable> _symbols;
     private readonly Lazy<EhFrame> _unwind;
     private readonly Lazy<ElfImports> _imports;
+    private readonly Lazy<Isa.X64.CodeFlow> _flow;
 
     /// <summary>Wraps a file; nothing is read yet.</summary>
     /// <param name="elf">The file.</param>
@@ -20,6 +21,7 @@ internal sealed class ModuleImage
         _symbols = new(() => ReadSymbols(debugFiles));
         _unwind = new(() => EhFrame.Read(elf));
         _imports = new(() => ElfImports.Read(elf));
+        _flow = new(() => ModuleFlow.Read(this));
     }
 
     /// <summary>The file.</summary>
@@ -36,6 +38,10 @@ internal sealed class ModuleImage
     /// <summary>The slots which the dynamic linker fills with function addresses.</summary>
     /// <exception cref="ElfFormatException">The relocation tables are malformed; the same exception each time.</exception>
     public ElfImports Imports => _imports.Value;
+
+    /// <summary>Where control goes in its code, for x86-64; addresses are link-time ones.</summary>
+    /// <exception cref="ElfFormatException">The file is malformed, or has no code; the same exception each time.</exception>
+    public Isa.X64.CodeFlow Flow => _flow.Value;
 
     /// <summary>The separate debug file that was used, or null. Known once <see cref="Symbols"/> has been read.</summary>
     public string? DebugFilePath { get; private set; }

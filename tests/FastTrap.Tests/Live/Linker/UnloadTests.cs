@@ -47,6 +47,39 @@ public sealed class UnloadTests : LinkerTest
     }
 
     [Test]
+    public async Task JumpsGoWithTheirLibraryAndAreNotRestoredIntoMemoryThatIsAnothers([Values] bool disposes)
+    {
+        using PrivateDirectory directory = new("linker");
+        using TargetProcess target = StartDlopens(CopyPlugins(directory, 1));
+        TracedProcess process = await Tracer.AttachAsync(target.ProcessId);
+        for (int i = 1; i <= 3; i++)
+        {
+            Do(target, "open 0");
+            ProbeSum work = await process.On("libplugin0.so:plugin_work:entry").WithMechanism(ProbeMechanism.Jump).Count().EnableAsync();
+            Do(target, $"work {i}");
+            Do(target, "close");
+
+            // The destructor calls it once more.
+            Assert.That((work.Count, work.Enablings[0].Failures.Single().Refusal), Is.EqualTo((i + 1L, ProbeRefusal.Unloaded)));
+        }
+
+        Do(target, "open 0");
+        ProbeSum all = await process.On("libplugin0.so:*:entry").Count().EnableAsync();
+        Assert.That(all.Mechanisms.Jump, Is.GreaterThan(0));
+        Do(target, "work 3");
+        Assert.That(all.Count, Is.GreaterThanOrEqualTo(3));
+        Do(target, "reuse");
+        if (disposes)
+        {
+            await all.DisposeAsync();
+        }
+
+        await process.DisposeAsync();
+        Do(target, "release");
+        Quit(target);
+    }
+
+    [Test]
     public async Task TrapsAreNotRestoredIntoMemoryThatIsAnothers([Values] bool watched, [Values] bool disposesEnabling)
     {
         using PrivateDirectory directory = new("linker");

@@ -1,5 +1,6 @@
 using System.Runtime.InteropServices;
 using FastTrap.Control;
+using FastTrap.Engine.Mechanisms;
 using FastTrap.Native;
 using FastTrap.Programs.Shared;
 using FastTrap.Tests.Faults;
@@ -178,7 +179,7 @@ internal sealed class SharedMemoryTests
 
     /// <summary>What of ours is mapped: the files, and the reservation, which is private, has no name and may only be read.</summary>
     private static IEnumerable<string> Ours(int processId) =>
-        Regions(processId).Where(r => r.Path.Contains("fasttrap.", StringComparison.Ordinal) || (processId != Environment.ProcessId && r.Path.Length == 0 && r.Access == MemoryAccess.Read))
+        Regions(processId).Where(r => r.Path.Contains("memfd:fasttrap.", StringComparison.Ordinal) || (processId != Environment.ProcessId && r.Path.Length == 0 && r.Access == MemoryAccess.Read))
             .Select(r => r.ToString());
 
     private static IEnumerable<string> Files(int processId) =>

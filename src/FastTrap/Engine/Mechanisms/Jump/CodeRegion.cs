@@ -4,11 +4,11 @@ using System.Security.Cryptography;
 using FastTrap.Control;
 using FastTrap.Native;
 
-namespace FastTrap.Programs.Shared;
+namespace FastTrap.Engine.Mechanisms;
 
 /// <summary>Memory for generated code near a module: executable in the target and not writable there, writable in the tracer and not executable here.</summary>
 /// <remarks>
-/// Made and removed on the control thread, by a stopped thread of the target; written by its owner. What is written is seen by the target at once; nothing may be written over that a thread may be in, or (arm64) has been in. Removal and disposal as those of <see cref="SharedRegion"/>.
+/// Made and removed on the control thread, by a stopped thread of the target; written by its owner. What is written is seen by the target at once; nothing may be written over that a thread may be in, or (arm64) has been in. Removal and disposal as those of memory for data.
 /// </remarks>
 internal sealed class CodeRegion : IDisposable
 {

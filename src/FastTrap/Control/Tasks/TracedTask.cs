@@ -61,6 +61,12 @@ internal sealed class TracedTask(int threadId, ProcessHandle process)
     /// <summary>The thread ended during a remote system call, with this report.</summary>
     public WaitStatus? EndStatus { get; set; }
 
+    /// <summary>It is to be looked at when it stops; null: by nobody.</summary>
+    public IThreadVisit? Visit { get; set; }
+
+    /// <summary>The signal in front of which it stands until the handler has prepared for it; 0: none.</summary>
+    public int StandingSignal { get; set; }
+
     /// <summary>The signal mask as last seen, to notice a SIGTRAP that the kernel unblocked.</summary>
     public ulong KnownMask { get; set; }
 

@@ -1,0 +1,213 @@
+using FastTrap.Control;
+using FastTrap.Native;
+
+namespace FastTrap.Engine.Mechanisms;
+
+/// <summary>Disarming: the steps of arming in reverse, then everybody is led out of the trampolines.</summary>
+internal sealed partial class JumpMechanism
+{
+    /// <summary>
+    /// Disarms all whose end was asked for. Of a tracepoint that is still wanted a trap stays. What cannot be brought to its end now stays released, leading, and is tried again.
+    /// </summary>
+    public IEnumerator<bool> Retire()
+    {
+        while (_released.Count != 0)
+        {
+            JumpSite[] chunk = [.. _released.OrderBy(s => s.Start).Take(ChunkLength)];
+            using IEnumerator<bool> steps = RetireChunk(chunk);
+            while (steps.MoveNext())
+            {
+                yield return true;
+                if (_proc.IsGone)
+                {
+                    yield break;
+                }
+            }
+
+            if (_proc.IsGone)
+            {
+                yield break;
+            }
+
+            if (Array.Exists(chunk, s => s.IsReleased))
+            {
+                Log.JumpsLeft(_proc.Core.Logger, _proc.ProcessId, chunk.Length);
+                if (_waiting.Count != 0)
+                {
+                    _proc.PostRetirement();
+                }
+
+                yield break;
+            }
+        }
+    }
+
+    private IEnumerator<bool> RetireChunk(JumpSite[] chunk)
+    {
+        List<JumpSite> failing = [];
+        foreach (bool slice in Take(chunk, JumpStep.Lead, failing))
+        {
+            yield return slice;
+        }
+
+        foreach (JumpSite site in chunk)
+        {
+            if (site.State == JumpState.Armed && !failing.Contains(site))
+            {
+                site.State = JumpState.Leading;
+            }
+        }
+
+        DropForeign(failing);
+        if (_proc.IsGone || !TryPass() || _proc.IsGone)
+        {
+            yield break;
+        }
+
+        foreach (bool slice in Take(chunk, JumpStep.OriginalTail, failing))
+        {
+            yield return slice;
+        }
+
+        DropForeign(failing);
+        foreach (JumpSite site in chunk)
+        {
+            if (site.State == JumpState.Leading)
+            {
+                KeepTrap(site);
+                site.State = JumpState.Leaving;
+            }
+        }
+
+        if (_proc.IsGone)
+        {
+            yield break;
+        }
+
+        bool isSeen = _proc.Process.Thread.Visit(_proc.Process, new LeavingVisit(this));
+        if (_proc.IsGone)
+        {
+            yield break;
+        }
+
+        if (!isSeen)
+        {
+            foreach (JumpSite site in chunk)
+            {
+                site.State = site.State == JumpState.Leaving ? JumpState.Leading : site.State;
+            }
+
+            ReleaseHeld();
+            yield break;
+        }
+
+        JumpSite[] whole = Array.FindAll(chunk, s => !(s.IsBypassed && s.Tracepoint.Address == s.Start));
+        foreach (bool slice in Take(whole, JumpStep.OriginalHead, failing))
+        {
+            yield return slice;
+        }
+
+        if (_proc.IsGone)
+        {
+            yield break;
+        }
+
+        foreach (JumpSite site in chunk)
+        {
+            if (site.State == JumpState.Leaving)
+            {
+                _ = _text.WriteIsland(site, isIn: false);
+                site.State = JumpState.Gone;
+                _ledger.Add(site);
+                _proc.OnTrapRemoved(site.Start, site.Original.AsSpan(0, 1));
+            }
+
+            if (_byTracepoint.TryGetValue(site.Tracepoint, out JumpSite? current) && current == site)
+            {
+                _byTracepoint.Remove(site.Tracepoint);
+            }
+        }
+
+        ReleaseHeld();
+        ReleaseWaiting();
+        Free(chunk);
+    }
+
+    /// <summary>Those who stood in front of a fault get it, at the original instruction.</summary>
+    private void ReleaseWaiting()
+    {
+        foreach ((TracedTask task, JumpSite site) in _waiting.ToArray())
+        {
+            if (site.State == JumpState.Gone)
+            {
+                _waiting.Remove((task, site));
+                _proc.Process.Thread.ReleaseStanding(task);
+            }
+        }
+    }
+
+    /// <summary>Those who waited for a first byte go on.</summary>
+    private void ReleaseHeld()
+    {
+        foreach (TracedTask task in _held)
+        {
+            _proc.Process.Thread.Release(task);
+        }
+
+        _held.Clear();
+    }
+
+    /// <summary>What shows none of our steps is not ours any more, or never was.</summary>
+    private void DropForeign(List<JumpSite> failing)
+    {
+        foreach (JumpSite site in failing)
+        {
+            if (site.State != JumpState.Gone)
+            {
+                _ = JumpText.Restore(_platform, _memory, site);
+                site.State = JumpState.Gone;
+            }
+        }
+    }
+
+    /// <summary>A tracepoint which others want, or which cannot be had by Jump, counts by a trap of its own from here on.</summary>
+    private void KeepTrap(JumpSite site)
+    {
+        Tracepoint tracepoint = site.Tracepoint;
+        if (tracepoint.ArmedBy != this || !tracepoint.IsUsed || site.IsAbandoned)
+        {
+            return;
+        }
+
+        if (tracepoint.Address == site.Start)
+        {
+            tracepoint.ArmedBy = _breakpoint;
+        }
+        else if (!_breakpoint.TryArm(tracepoint, out _))
+        {
+            // The memory goes; the linker tells of it.
+            return;
+        }
+
+        site.IsBypassed = true;
+        TellBreakpoint(tracepoint, site.Demotion ?? "");
+    }
+
+    private void Free(JumpSite[] chunk)
+    {
+        HashSet<JumpSite> gone = [.. chunk];
+        _index = _index.Without(gone);
+        _released.RemoveAll(gone.Contains);
+        foreach (JumpSite site in chunk)
+        {
+            site.IsReleased = false;
+            for (int i = 0; i < site.IslandPatch.Length; i++)
+            {
+                _islandBytes.Remove(site.Window.Island + (ulong)i);
+            }
+
+            site.Area?.Free();
+            site.Area = null;
+        }
+    }
+}

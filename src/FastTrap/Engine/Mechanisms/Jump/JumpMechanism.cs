@@ -1,0 +1,258 @@
+using FastTrap.Control;
+using FastTrap.Isa.X64;
+using FastTrap.Native;
+
+namespace FastTrap.Engine.Mechanisms;
+
+/// <summary>A jump to a trampoline in the target, which runs a compiled program and the displaced instructions: no stop, no system call. x86-64.</summary>
+/// <remarks>
+/// Scheme: docs/architecture.md, Jump. Everything is changed on the control thread, sites in batches (<see cref="Arm"/>, <see cref="Retire"/>), between whose slices reports are handled. <see cref="Index"/> is
+/// published before a byte is written and changed after the last one was restored.
+/// </remarks>
+internal sealed partial class JumpMechanism : Mechanism
+{
+    private readonly Proc _proc;
+    private readonly IPlatform _platform;
+    private readonly TargetMemory _memory;
+    private readonly BreakpointMechanism _breakpoint;
+    private readonly CodeSpace _code;
+    private readonly JumpText _text;
+    private readonly StackScan _stacks;
+    private readonly WindowLedger _ledger = new();
+    private readonly X64Relocator _relocator = new();
+    private readonly Dictionary<Tracepoint, JumpSite> _byTracepoint = [];
+    private readonly List<JumpSite> _released = [];
+    private readonly List<(TracedTask Task, JumpSite Site)> _waiting = [];
+    private readonly List<TracedTask> _held = [];
+    private readonly HashSet<ulong> _islandBytes = [];
+    private readonly List<(ulong Start, ulong Length)> _shared = [];
+    private volatile JumpIndex _index = JumpIndex.Empty;
+
+    public JumpMechanism(Proc proc, TargetMemory memory, BreakpointMechanism breakpoint)
+    {
+        _proc = proc;
+        _platform = proc.Process.Platform;
+        _memory = memory;
+        _breakpoint = breakpoint;
+        _code = new CodeSpace(proc.Process);
+        _text = new JumpText(_platform, memory);
+        _stacks = new StackScan(_platform);
+    }
+
+    /// <summary>Where sites are. Any thread.</summary>
+    public JumpIndex Index => _index;
+
+    /// <summary>Memory in the target: of trampolines, and of programs.</summary>
+    public IEnumerable<(ulong Start, ulong Length)> Mapped => [.. _code.Mapped, .. _shared];
+
+    /// <summary>Whether anything was mapped.</summary>
+    public bool IsUsed => _code.Mapped.Count != 0;
+
+    /// <summary>Whether there are sites whose end was asked for.</summary>
+    public bool HasReleased => _released.Count != 0;
+
+    /// <summary>Whether there are, or may be, threads in code of an enabling.</summary>
+    public bool HasSitesOf(ProbeEnabling enabling)
+    {
+        foreach (JumpSite site in _index.Sites)
+        {
+            if (site.Enabled.Enabling == enabling)
+            {
+                return true;
+            }
+        }
+
+        return false;
+    }
+
+    /// <summary>The longest patch; none is written at a tracepoint by itself.</summary>
+    public override int PatchLength => PatchWindow.NearLength;
+
+    /// <summary>Memory which a program has in the target, to be unmapped at the detach if it is still there.</summary>
+    public void AddShared((ulong Start, ulong Length) area) => _shared.Add(area);
+
+    public void RemoveShared((ulong Start, ulong Length) area) => _shared.Remove(area);
+
+    /// <summary>Sites are armed in batches.</summary>
+    public override bool TryArm(Tracepoint tracepoint, out Errno error)
+    {
+        error = Errno.EINVAL;
+        return false;
+    }
+
+    /// <summary>The site's end is asked for: it comes with the next <see cref="Retire"/>.</summary>
+    public override Errno Disarm(Tracepoint tracepoint)
+    {
+        if (_byTracepoint.Remove(tracepoint, out JumpSite? site))
+        {
+            Release(site);
+        }
+
+        return Errno.None;
+    }
+
+    /// <summary>A thread whose trap led it into a trampoline has its displaced instructions there.</summary>
+    public override Displacement Displace(Tracepoint tracepoint, TracedTask task, ref RegisterSet registers, bool wantsAfter) =>
+        throw new InvalidOperationException("A site of the Jump mechanism is not displaced by a trap.");
+
+    /// <summary>The tracepoint gets a consumer that needs a trap: its site becomes a Breakpoint with the next <see cref="Retire"/>, and no hit is lost meanwhile.</summary>
+    public void Convert(Tracepoint tracepoint, string reason)
+    {
+        if (_byTracepoint.TryGetValue(tracepoint, out JumpSite? site))
+        {
+            site.Demotion ??= reason;
+            Release(site);
+        }
+    }
+
+    /// <summary>As the other, for the site in whose window an instruction is to get a trap.</summary>
+    public void ConvertAround(Tracepoint tracepoint)
+    {
+        if (_index.FindWindow(tracepoint.Address) is { State: not JumpState.Gone } site && site.Tracepoint != tracepoint)
+        {
+            site.Demotion ??= "another probe lies in its window";
+            Release(site);
+        }
+    }
+
+    public bool Contains(ulong address) => _code.Contains(address) || (_islandBytes.Contains(address) && _index.TryFindOutOfLine(address, out _));
+
+    /// <summary>A trap at the first byte of a window sends the thread into the trampoline. No lock, no allocation.</summary>
+    public bool TryLead(TracedTask task, ref RegisterSet registers, ulong trapAddress)
+    {
+        if (_index.FindStart(trapAddress) is not { State: JumpState.Leading or JumpState.Armed or JumpState.Leaving } site
+            || (site.IsBypassed && site.Tracepoint.Address == site.Start) || !task.StoppedByTrapInstruction)
+        {
+            return false;
+        }
+
+        if (site.State == JumpState.Leaving)
+        {
+            // Who comes here was not counted: by the trap in front of the window, if there is one, it is then.
+            registers.ProgramCounter = site.IsBypassed && site.Tracepoint.Address < site.Start ? site.Tracepoint.Address : site.Start;
+            Hold(task);
+            return true;
+        }
+
+        registers.ProgramCounter = site.Code!.Address;
+        return true;
+    }
+
+    /// <summary>A thread that was counted at a tracepoint in front of its window does not come to the window's trap, where it would be counted again.</summary>
+    public bool TryBypass(Tracepoint tracepoint, TracedTask task, ref RegisterSet registers)
+    {
+        if (_released.Count == 0 || !_byTracepoint.TryGetValue(tracepoint, out JumpSite? site) || !site.IsBypassed || tracepoint.Address >= site.Start
+            || site.State is not (JumpState.Leading or JumpState.Leaving))
+        {
+            return false;
+        }
+
+        if (site.State == JumpState.Leaving)
+        {
+            // What is between the two is ENDBR64, which does nothing.
+            registers.ProgramCounter = site.Start;
+            Hold(task);
+            return true;
+        }
+
+        registers.ProgramCounter = site.Code!.BehindBody;
+        return true;
+    }
+
+    /// <summary>A library was unmapped, with what stood in it.</summary>
+    public void OnUnmapped(ulong start, ulong length)
+    {
+        if (_index.Count == 0)
+        {
+            return;
+        }
+
+        HashSet<JumpSite> gone = [];
+        foreach (JumpSite site in _index.Sites)
+        {
+            if (site.Start - start < length && site.State != JumpState.Gone)
+            {
+                gone.Add(site);
+            }
+        }
+
+        foreach (JumpSite site in gone)
+        {
+            // Who was in its trampoline was in the library; the memory waits for the next look.
+            site.State = JumpState.Gone;
+            _byTracepoint.Remove(site.Tracepoint);
+            _ledger.Add(site);
+            Release(site);
+        }
+    }
+
+    /// <summary>Whether the jump of a site is where it was written.</summary>
+    public bool IsPresent(Tracepoint tracepoint)
+    {
+        if (!_byTracepoint.TryGetValue(tracepoint, out JumpSite? site))
+        {
+            return false;
+        }
+
+        Span<byte> now = stackalloc byte[site.PatchLength];
+        return _platform.ReadCode(_memory, site.Start, now) == now.Length && JumpText.IsOurs(site, now);
+    }
+
+    /// <summary>The originals, at once, whoever runs. Any thread; no book is kept.</summary>
+    public void RestoreBytes()
+    {
+        foreach (JumpSite site in _index.Sites)
+        {
+            if (site.State is JumpState.Leading or JumpState.Armed or JumpState.Leaving)
+            {
+                _ = JumpText.Restore(_platform, _memory, site);
+            }
+        }
+    }
+
+    /// <summary>The text of a fork child.</summary>
+    public void CleanForkChild(TargetMemory child, int childProcessId) => _ledger.Clean(_platform, child, childProcessId, _index, _proc.Core.Logger);
+
+    public bool HasInherited => _index.Count != 0 || !_ledger.IsEmpty;
+
+    /// <summary>The address space is gone.</summary>
+    public void Forget()
+    {
+        foreach (JumpSite site in _index.Sites)
+        {
+            site.State = JumpState.Gone;
+        }
+
+        _index = JumpIndex.Empty;
+        _byTracepoint.Clear();
+        _released.Clear();
+        _waiting.Clear();
+        _held.Clear();
+        _islandBytes.Clear();
+        _shared.Clear();
+        _code.Forget();
+    }
+
+    /// <summary>Whether a thread has executed a trap whose signal it has not got yet.</summary>
+    public bool HasPendingTrap(TracedTask task) =>
+        ProcStatus.TryRead(_platform, task.ThreadId, out ProcStatus? status, out _) && (status!.SigPnd & Signal.Bit(Signal.SIGTRAP)) != 0;
+
+    /// <summary>Whether a thread waits for the first byte of a window: where it goes on is known.</summary>
+    public bool IsHeld(TracedTask task) => _held.Contains(task);
+
+    /// <summary>It waits until the first byte of a window is back.</summary>
+    private void Hold(TracedTask task)
+    {
+        task.Hold();
+        _held.Add(task);
+    }
+
+    private void Release(JumpSite site)
+    {
+        if (!site.IsReleased)
+        {
+            site.IsReleased = true;
+            _released.Add(site);
+        }
+    }
+}

@@ -1,0 +1,80 @@
+using FastTrap.Isa.X64;
+
+namespace FastTrap.Engine.Mechanisms;
+
+/// <summary>What stands at a window.</summary>
+internal enum JumpState : byte
+{
+    /// <summary>The original; or, while it is being written, the trap.</summary>
+    Planned,
+
+    /// <summary>The trap at its first byte, which leads into the trampoline. What follows it is old or new.</summary>
+    Leading,
+
+    /// <summary>The jump.</summary>
+    Armed,
+
+    /// <summary>The trap at its first byte, the original behind it: who hits waits until the first byte is back, too.</summary>
+    Leaving,
+
+    /// <summary>Nothing of ours, or memory that is no more.</summary>
+    Gone,
+}
+
+/// <summary>One window with its trampoline. Changed on the control thread only.</summary>
+internal sealed class JumpSite(Tracepoint tracepoint, EnabledProbe enabled, in PatchWindow window)
+{
+    private readonly PatchWindow _window = window;
+
+    public Tracepoint Tracepoint { get; } = tracepoint;
+
+    public EnabledProbe Enabled { get; } = enabled;
+
+    public ref readonly PatchWindow Window => ref _window;
+
+    public ulong Start => _window.Start;
+
+    public int PatchLength => _window.PatchLength;
+
+    /// <summary>The address behind the bytes that are replaced.</summary>
+    public ulong PatchEnd => _window.Start + (ulong)_window.PatchLength;
+
+    /// <summary>What the window held: all its instructions.</summary>
+    public byte[] Original { get; set; } = [];
+
+    /// <summary>The jump.</summary>
+    public byte[] Patch { get; set; } = [];
+
+    /// <summary>The island's bytes before and after; empty if there is none.</summary>
+    public byte[] IslandOriginal { get; set; } = [];
+
+    public byte[] IslandPatch { get; set; } = [];
+
+    /// <summary>The trampoline, once it was written.</summary>
+    public Trampoline? Code { get; set; }
+
+    public TrampolineArea? Area { get; set; }
+
+    public JumpState State { get; set; }
+
+    /// <summary>Why it is not to be armed by Jump after all, or no longer; null: it is.</summary>
+    public string? Demotion { get; set; }
+
+    /// <summary>Whether the probe fails rather than being armed by Breakpoint.</summary>
+    public bool IsAbandoned { get; set; }
+
+    /// <summary>Whether its end was asked for.</summary>
+    public bool IsReleased { get; set; }
+
+    /// <summary>Whether the tracepoint has a trap of its own meanwhile, by which hits are counted from then on.</summary>
+    public bool IsBypassed { get; set; }
+
+    /// <summary>Whether an address lies among the bytes that are replaced, but not at their start: nobody may be there.</summary>
+    public bool IsInside(ulong address) => address - Start - 1 < (ulong)(PatchLength - 1);
+}
+
+/// <summary>The window of one site, or why there is none.</summary>
+/// <param name="Window">The window.</param>
+/// <param name="Original">The bytes of all its instructions, and of what else is replaced.</param>
+/// <param name="Reason">Why there is none; null: there is.</param>
+internal readonly record struct SiteWindow(PatchWindow Window, byte[] Original, string? Reason);

@@ -1,0 +1,79 @@
+using System.Runtime.InteropServices;
+using FastTrap.Native;
+
+namespace FastTrap.Engine.Mechanisms;
+
+/// <summary>
+/// Looks on a thread's stack for words that point strictly inside a window: each may be the program counter that a signal frame will give back to the thread.
+/// </summary>
+/// <remarks>
+/// Conservative: any such word counts. Read from the stack pointer upwards, to where memory ends or <see cref="MaximumDepth"/>, and in the same way each further stack on which a signal frame found on this one says that the thread was.
+/// </remarks>
+internal sealed class StackScan(IPlatform platform)
+{
+    /// <summary>Bytes that a signal handler, with all it calls, is taken to have on the stack at most.</summary>
+    public const int MaximumDepth = 1 << 20;
+
+    private const int MaximumStacks = 8;
+
+    /// <summary>From the saved program counter of a signal frame to the word with the segment selectors; the stack pointer stands in front of it.</summary>
+    private const int SelectorWords = 2;
+    private const ulong UserCodeSelector = 0x33;
+    private const ulong UserStackSelector = 0x2b;
+
+    private readonly byte[] _buffer = new byte[64 * 1024];
+    private readonly List<(ulong Start, ulong End)> _seen = [];
+
+    /// <summary>Reports each word of a thread's stack which lies between two addresses.</summary>
+    public void Scan(int threadId, ulong stackPointer, ulong lowest, ulong highest, Action<ulong> found)
+    {
+        _seen.Clear();
+        Queue<ulong> stacks = new([stackPointer & ~7UL]);
+        while (stacks.TryDequeue(out ulong start) && _seen.Count < MaximumStacks)
+        {
+            if (!_seen.Exists(s => start - s.Start < s.End - s.Start))
+            {
+                _seen.Add((start, start + (ulong)ScanOne(threadId, start, lowest, highest, found, stacks)));
+            }
+        }
+    }
+
+    private int ScanOne(int threadId, ulong start, ulong lowest, ulong highest, Action<ulong> found, Queue<ulong> stacks)
+    {
+        int done = 0;
+        while (done < MaximumDepth)
+        {
+            // What is read next begins a little before the end of what was read, for a frame may lie across.
+            int read = platform.ReadMemory(threadId, start + (ulong)done, _buffer);
+            if (read < sizeof(ulong))
+            {
+                break;
+            }
+
+            ReadOnlySpan<ulong> words = MemoryMarshal.Cast<byte, ulong>(_buffer.AsSpan(0, read & -sizeof(ulong)));
+            for (int i = 0; i < words.Length; i++)
+            {
+                ulong word = words[i];
+                if (word - lowest <= highest - lowest)
+                {
+                    found(word);
+                }
+
+                if ((word & 0xffff) == UserCodeSelector && (word >> 48) is 0 or UserStackSelector && i > SelectorWords)
+                {
+                    stacks.Enqueue(words[i - SelectorWords - 1] & ~7UL);
+                }
+            }
+
+            if (read < _buffer.Length)
+            {
+                done += read;
+                break;
+            }
+
+            done += read - 64;
+        }
+
+        return done;
+    }
+}

@@ -1,0 +1,227 @@
+using FastTrap.Tests.TestKit;
+
+namespace FastTrap.Tests.Live;
+
+/// <summary>A program run alone and with its instructions displaced by jumps prints the same, under signals, exceptions and forks; its text is restored.</summary>
+[TestFixture]
+public sealed class JumpBehaviourTests : LiveTest
+{
+    [TestCase("hashing", "a.out:*:return", "64", "1")]
+    [TestCase("ripmix", "a.out:*:*", "20")]
+    [TestCase("calls", "a.out:*:*", "1", "3")]
+    [TestCase("threadedcpp", "a.out:*:entry", "2", "2")]
+    [TestCase("threadedcpp", "libstdc++*:*:entry", "4", "200")]
+    [TestCase("threadedcpp", "libstdc++*:*:return", "4", "200")]
+    [TestCase("threadedcpp", "libgcc_s*:*:entry", "2", "20")]
+    public async Task TheSameIsPrinted(string name, string description, params string[] arguments)
+    {
+        IReadOnlyList<string> alone = RunAlone(name, null, arguments);
+        using TargetProcess target = TargetProcess.StartTarget(name, null, arguments);
+        TracedProcess process = await Tracer.AttachAsync(target.ProcessId);
+        ProbeSum hits = await process.On(description).Count().EnableAsync();
+        TestContext.Out.WriteLine(Describe(hits));
+        target.SendLine("go");
+        target.ReadLineStarting(LastLineOf(name));
+        await process.DisposeAsync();
+        Assert.That(hits.Count, Is.GreaterThan(0));
+        TextCheck.AssertClean(target.ProcessId);
+        target.SendLine("end");
+        Assert.That(target.WaitForExit(), Is.EqualTo(new TargetExit(0, 0)), string.Join('\n', target.Lines));
+        Assert.That(Comparable(target.Lines), Is.EqualTo(alone));
+    }
+
+    [TestCase("a.out:work_*:entry")]
+    [TestCase("a.out:*:return")]
+    [TestCase("a.out:*:entry")]
+    [TestCase("a.out:fault_*:*")]
+    public async Task SignalsAndFaultsAreSeenAtOriginalAddresses(string description)
+    {
+        string[] arguments = ["4", "300", "20", "2000"];
+        IReadOnlyList<string> alone = RunAlone("signals", null, arguments);
+        using TargetProcess target = TargetProcess.StartTarget("signals", null, arguments);
+        TracedProcess process = await Tracer.AttachAsync(target.ProcessId);
+        ProbeSum hits = await process.On(description).Count().EnableAsync();
+        TestContext.Out.WriteLine(Describe(hits));
+        target.SendLine("go");
+        target.ReadLineStarting("checksum ");
+        await process.DisposeAsync();
+        TestContext.Out.WriteLine(Describe(hits));
+        Assert.That(hits.Count, Is.GreaterThan(0));
+        TextCheck.AssertClean(target.ProcessId);
+        target.SendLine("end");
+        Assert.That(target.WaitForExit(), Is.EqualTo(new TargetExit(0, 0)), string.Join('\n', target.Lines));
+        Assert.That(target.Lines.Where(l => l.StartsWith("FAIL", StringComparison.Ordinal)), Is.Empty);
+        Assert.That(Comparable(target.Lines).Where(l => !l.StartsWith("count work_global", StringComparison.Ordinal)),
+            Is.EqualTo(alone.Where(l => !l.StartsWith("count work_global", StringComparison.Ordinal))));
+    }
+
+    [Test]
+    public async Task CountsUnderSignalsAreExact()
+    {
+        using TargetProcess target = TargetProcess.StartTarget("signals", null, ["4", "20000", "0", "5000"]);
+        TracedProcess process = await Tracer.AttachAsync(target.ProcessId);
+        ProbeSum work = await process.On("a.out:work_global:entry").WithMechanism(ProbeMechanism.Jump).Count().EnableAsync();
+        ProbeSum done = await process.On("a.out:work_global:return").Count().EnableAsync();
+        ProbeSum handler = await process.On("a.out:in_handler:entry").Count().EnableAsync();
+        target.SendLine("go");
+        target.ReadLineStarting("checksum ");
+        await process.DisposeAsync();
+        Assert.That((work.Sum, done.Sum, handler.Sum), Is.EqualTo((target.GetCount("work_global"), target.GetCount("work_global"), target.GetCount("in_handler"))));
+        target.SendLine("end");
+        Assert.That(target.WaitForExit(), Is.EqualTo(new TargetExit(0, 0)), string.Join('\n', target.Lines));
+    }
+
+    [Test]
+    public async Task EnablingUnderSignals()
+    {
+        using TargetProcess target = TargetProcess.StartTarget("signals", null, ["8", "300", "0", "20000"]);
+        TracedProcess process = await Tracer.AttachAsync(target.ProcessId);
+        target.SendLine("go");
+        string[] descriptions = ["a.out:work_*:entry", "a.out:*:return", "a.out:*:entry", "libc.so.6:*:entry"];
+        int jumps = 0;
+        for (int round = 0; round < 24; round++)
+        {
+            ProbeSum hits = await process.On(descriptions[round % descriptions.Length]).Count().EnableAsync();
+            jumps += hits.Mechanisms.Jump;
+            await hits.DisposeAsync();
+        }
+
+        target.ReadLineStarting("checksum ");
+        await process.DisposeAsync();
+        TestContext.Out.WriteLine($"{jumps} jumps, {target.Lines.FirstOrDefault(l => l.StartsWith("signals ", StringComparison.Ordinal))}");
+        Assert.That(jumps, Is.GreaterThan(100));
+        TextCheck.AssertClean(target.ProcessId);
+        target.SendLine("end");
+        Assert.That(target.WaitForExit(), Is.EqualTo(new TargetExit(0, 0)), string.Join('\n', target.Lines));
+        Assert.That(target.Lines, Has.None.StartsWith("FAIL"));
+    }
+
+    [TestCase("a.out:*:entry")]
+    [TestCase("libc.so.6:*:entry")]
+    [TestCase("libc.so.6:*:return")]
+    public async Task ForkChildrenGetCleanTextAndParentsExactCounts(string description)
+    {
+        using TargetProcess target = TargetProcess.StartTarget("forks", null, ["20"]);
+        TracedProcess process = await Tracer.AttachAsync(target.ProcessId);
+        ProbeSum other = await process.On("a.out:other:return").Count().EnableAsync();
+        ProbeSum hits = await process.On(description).Count().EnableAsync();
+        TestContext.Out.WriteLine(Describe(hits));
+        target.SendLine("go");
+        target.ReadLineStarting("count children");
+        await process.DisposeAsync();
+        TextCheck.AssertClean(target.ProcessId);
+        Assert.That(hits.Count, Is.GreaterThan(0));
+        Assert.That(other.Count, Is.GreaterThanOrEqualTo(target.GetCount("other")));
+        target.SendLine("end");
+        Assert.That(target.WaitForExit(), Is.EqualTo(new TargetExit(0, 0)), string.Join('\n', target.Lines));
+        Assert.That(target.Lines, Has.None.StartsWith("FAIL"));
+    }
+
+    [Test]
+    public async Task NoSystemCallIsInterrupted()
+    {
+        using TargetProcess target = TargetProcess.StartTarget("eintr");
+        for (int round = 0; round < 5; round++)
+        {
+            TracedProcess process = await Tracer.AttachAsync(target.ProcessId);
+            ProbeSum hits = await process.On("*:*:entry").Count().EnableAsync();
+            Assert.That(hits.Mechanisms.Jump, Is.GreaterThan(1000));
+            await process.DisposeAsync();
+        }
+
+        TextCheck.AssertClean(target.ProcessId);
+        target.SendLine("end");
+        Assert.That(target.WaitForExit(), Is.EqualTo(new TargetExit(0, 0)), string.Join('\n', target.Lines));
+        Assert.That(target.Lines.Where(l => l.StartsWith("eintr ", StringComparison.Ordinal)), Is.Not.Empty.And.All.EndsWith(" 0"));
+    }
+
+    [Test]
+    public async Task AFaultInTheMiddleOfAWindowIsAnsweredThere()
+    {
+        using TargetProcess target = TargetProcess.StartTarget("refault");
+        TracedProcess process = await Tracer.AttachAsync(target.ProcessId);
+        ProbeSum loads = await process.On("a.out:load:entry").Count().EnableAsync();
+        Assert.That(loads.Mechanisms.Jump, Is.EqualTo(1), Describe(loads));
+        Assert.That(target.SendAndReadCount("go 50", "load"), Is.EqualTo(100));
+        Assert.That((loads.Count, loads.Mechanisms.Jump, loads.Mechanisms.Breakpoint), Is.EqualTo((100L, 0, 1)));
+        await process.DisposeAsync();
+        TextCheck.AssertClean(target.ProcessId);
+        target.SendLine("quit");
+        Assert.That(target.WaitForExit(), Is.EqualTo(new TargetExit(0, 0)), string.Join('\n', target.Lines));
+        Assert.That(target.Lines, Does.Contain("faults 50"));
+    }
+
+    [Test]
+    public async Task ExceptionsPassThroughProbedFunctions()
+    {
+        const int Calls = 2000;
+        using TargetProcess target = TargetProcess.StartTarget("throws");
+        TracedProcess process = await Tracer.AttachAsync(target.ProcessId);
+        ProbeSum thrower = await process.On("a.out:*thrower*:entry").WithMechanism(ProbeMechanism.Jump).Count().EnableAsync();
+        ProbeSum passer = await process.On("a.out:*passer*:entry").WithMechanism(ProbeMechanism.Jump).Count().EnableAsync();
+        ProbeSum runtime = await process.On("libstdc++*:*:entry").Count().EnableAsync();
+        ProbeSum unwinder = await process.On("libgcc_s*:*:return").Count().EnableAsync();
+        target.SendLine($"go {Calls}");
+        Assert.That((target.ReadCount("thrown"), target.ReadCount("again"), target.ReadCount("caught")), Is.EqualTo((Calls, Calls / 2, Calls + (Calls / 2))));
+        await process.DisposeAsync();
+        TestContext.Out.WriteLine($"{Describe(thrower)}\n{Describe(passer)}\n{Describe(runtime)}\n{Describe(unwinder)}");
+        Assert.That((thrower.Sum, passer.Sum), Is.EqualTo(((long)Calls, (long)Calls)));
+        Assert.That(runtime.Count, Is.GreaterThan(Calls));
+        Assert.That(unwinder.Count, Is.GreaterThan(Calls));
+        TextCheck.AssertClean(target.ProcessId);
+        target.SendLine("end");
+        Assert.That(target.WaitForExit(), Is.EqualTo(new TargetExit(0, 0)), string.Join('\n', target.Lines));
+    }
+
+    [TestCase("")]
+    [TestCase("-fcf-protection=full")]
+    public async Task NewcomersTurnJumpsIntoBreakpointsAndNothingIsLost(string flags)
+    {
+        using TargetProcess target = TargetProcess.StartTarget("threads", new TargetVariant(Flags: flags), ["8"]);
+        TracedProcess process = await Tracer.AttachAsync(target.ProcessId);
+        ProbeSum hot = await process.On("a.out:hot:entry").Count().EnableAsync();
+        Assert.That(hot.Mechanisms.Jump, Is.EqualTo(1), Describe(hot));
+        target.SendLine("run");
+        target.ReadLineStarting("running");
+        WaitUntil(() => hot.Count > 1000, "hits");
+
+        // At the same instruction, then inside of the window, then everywhere.
+        foreach (string newcomer in new[] { "a.out:hot:entry", "a.out:hot:return", "a.out:hot:*" })
+        {
+            ProbeEnabling other = await process.EnableAsync(newcomer, CountOnly);
+            Assert.That((hot.Mechanisms.Jump, hot.Mechanisms.Breakpoint), Is.EqualTo((0, 1)));
+            WaitUntil(() => other.HitCount > 1000, "hits");
+            await other.DisposeAsync();
+        }
+
+        target.SendLine("stop");
+        long count = target.ReadCount("hot");
+        Assert.That(hot.Count, Is.EqualTo(count));
+        Assert.That(
+            async () => await process.On("a.out:hot:entry").WithMechanism(ProbeMechanism.Jump).Count().EnableAsync(),
+            Throws.InstanceOf<FastTrapException>().With.Message.Contains("Jump mechanism was asked for"));
+        await hot.DisposeAsync();
+        TextCheck.AssertClean(target.ProcessId);
+        await process.DisposeAsync();
+        target.SendLine("quit");
+        Assert.That(target.WaitForExit(), Is.EqualTo(new TargetExit(0, 0)), string.Join('\n', target.Lines));
+    }
+
+    [Test]
+    public async Task CountsOutliveTheProcess()
+    {
+        using TargetProcess target = TargetProcess.StartTarget("threads", null, ["2"]);
+        TracedProcess process = await Tracer.AttachAsync(target.ProcessId);
+        ProbeSum hot = await process.On("a.out:hot:return").Count().EnableAsync();
+        target.SendAndReadCount("go 1000", "hot");
+        target.SendLine("quit");
+        Assert.That(target.WaitForExit(), Is.EqualTo(new TargetExit(0, 0)));
+        await process.Completion.WaitAsync(Patience);
+
+        // What was gathered is there after the end of the process.
+        Assert.That(hot.Count, Is.EqualTo(2000));
+    }
+
+    private static string Describe(ProbeResult result) =>
+        $"jump {result.Mechanisms.Jump}, breakpoint {result.Mechanisms.Breakpoint}: {string.Join("; ", result.Mechanisms.Reasons.OrderByDescending(r => r.Value).Select(r => $"{r.Value} {r.Key}"))}";
+}

@@ -1,0 +1,161 @@
+using System.Diagnostics;
+using FastTrap.Tests.TestKit;
+using FastTrap.Tests.TestKit.Programs;
+
+namespace FastTrap.Tests.Live;
+
+/// <summary>All functions of whole libraries armed by jumps while real programs are busy: they print the same, live, and get their text back.</summary>
+[TestFixture]
+public sealed class JumpProgramTests : LiveTest
+{
+    private const string PythonScript = """
+        import hashlib, json, math, os, re, threading, zlib
+        def round_of_work():
+            digest = hashlib.sha256()
+            digest.update(json.dumps({str(i): [math.sqrt(i), 3 ** i % 1000007] for i in range(200)}).encode())
+            digest.update(zlib.compress(bytes(range(256)) * 50))
+            sums = []
+            def add(n): sums.append(sum(range(n)))
+            threads = [threading.Thread(target=add, args=(1000 * n,)) for n in range(4)]
+            for thread in threads: thread.start()
+            for thread in threads: thread.join()
+            digest.update(repr(sorted(sums)).encode())
+            pid = os.fork()
+            if pid == 0:
+                os._exit(9)
+            digest.update(repr(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])).encode())
+            return digest.hexdigest()
+        ready()
+        while True:
+            rounds = int(wait() or 0)
+            if rounds < 0: break
+            print("digest", *{round_of_work() for n in range(rounds)}, flush=True)
+        sys.exit(6)
+        """;
+
+    private const string JavaSource = """
+        import java.util.*;
+        class Program {
+            static long work() {
+                Map<String, Integer> map = new TreeMap<>();
+                long sum = 0;
+                for (int i = 0; i < 20000; i++) {
+                    map.merge("key" + i % 97, i, Integer::sum);
+                    byte[] garbage = new byte[i % 500];
+                    sum = sum * 31 + garbage.length + map.size();
+                }
+                return sum ^ map.hashCode();
+            }
+            public static void main(String[] arguments) throws Exception {
+                System.out.println("ready " + ProcessHandle.current().pid());
+                while (System.in.read() == 'g') {
+                    System.in.read();
+                    long result = work();
+                    System.gc();
+                    System.out.println("result " + result);
+                }
+                System.exit(8);
+            }
+        }
+        """;
+
+    [Test]
+    public async Task PythonWithAllOfLibc()
+    {
+        using TargetProcess python = RealPrograms.StartPython(PythonScript);
+        python.SendLine("1");
+        string digest = python.ReadLineStarting("digest ");
+        TracedProcess process = await Tracer.AttachAsync(python.ProcessId);
+        python.SendLine("40");
+        for (int round = 0; round < 3; round++)
+        {
+            ProbeSum entries = await EnableTimed(process, "pid*:libc.so.6:*:entry");
+            ProbeSum returns = await EnableTimed(process, "pid*:libc.so.6:*:return");
+            WaitUntil(() => entries.Count > 1000 && returns.Count > 1000, "hits");
+            Assert.That(entries.Mechanisms.Jump, Is.GreaterThan(2000));
+            Assert.That(returns.Mechanisms.Jump, Is.GreaterThan(2000));
+            await entries.DisposeAsync();
+            await returns.DisposeAsync();
+        }
+
+        Assert.That(python.ReadLineStarting("digest "), Is.EqualTo(digest));
+        await process.DisposeAsync();
+        TextCheck.AssertClean(python.ProcessId);
+        python.SendLine("-1");
+        Assert.That(python.WaitForExit(), Is.EqualTo(new TargetExit(6, 0)), python.Errors);
+        Assert.That(python.Errors, Is.Empty);
+    }
+
+    [Test]
+    public async Task JavaWithAllEntriesOfLibjvm()
+    {
+        using PrivateDirectory directory = new("java-jump");
+        using TargetProcess java = RealPrograms.StartJava(JavaSource, directory, ["-Xmx64m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]);
+        java.SendLine("g");
+        string result = java.ReadLineStarting("result ");
+        TracedProcess process = await Tracer.AttachAsync(java.ProcessId);
+        ProbeSum first = await process.On("libjvm.so:JNI_CreateJavaVM:entry").Count().EnableAsync();
+        await first.DisposeAsync();
+        ProbeSum entries = await EnableTimed(process, "libjvm.so:*:entry");
+        Assert.That(entries.Mechanisms.Jump, Is.GreaterThan(entries.Mechanisms.Breakpoint * 100));
+        java.SendLine("g");
+        Assert.That(java.ReadLineStarting("result "), Is.EqualTo(result));
+        long start = Stopwatch.GetTimestamp();
+        await entries.DisposeAsync();
+        TestContext.Out.WriteLine($"{entries.Count} hits; disabled in {Stopwatch.GetElapsedTime(start).TotalMilliseconds:f0} ms");
+        Assert.That(entries.Count, Is.GreaterThan(1000));
+        TextCheck.AssertClean(java.ProcessId);
+        java.SendLine("g");
+        Assert.That(java.ReadLineStarting("result "), Is.EqualTo(result));
+        await process.DisposeAsync();
+        java.SendLine("x");
+        Assert.That(java.WaitForExit(), Is.EqualTo(new TargetExit(8, 0)), java.Errors);
+    }
+
+    /// <summary>At moments that nobody has chosen: while it arms, is armed, disarms, attaches or detaches.</summary>
+    [TestCase(6)]
+    [TestCase(100, Explicit = true, Reason = "minutes")]
+    public void TheTargetLivesOnWheneverTheTracerEnds(int rounds)
+    {
+        const int Threads = 4;
+        using PrivateDirectory directory = new("jump-end");
+        using TargetProcess target = TargetProcess.StartTarget("threads", null, [$"{Threads}"], new TargetStart { Timeout = TimeSpan.FromMinutes(20) });
+        target.SendLine("run");
+        target.ReadLineStarting("running");
+        Random random = new(20_261_122 + rounds);
+        for (int round = 0; round < rounds; round++)
+        {
+            int signal = round % 2 == 0 ? 15 : 0;
+            int milliseconds = random.Next(200, 1200);
+            using TargetProcess tracer = SeparateTracer.Start(
+                directory, ["jumpy", $"{target.ProcessId}", $"{(signal == 0 ? milliseconds : 0)}", "a.out:*:entry", "libc.so.6:*:entry", "a.out:hot:return"]);
+            if (signal != 0)
+            {
+                tracer.TryWaitForExit(TimeSpan.FromMilliseconds(milliseconds));
+                Assert.That(tracer.Signal(signal), Is.True, tracer.Errors);
+            }
+
+            TargetExit exit = tracer.WaitForExit();
+            Assert.That(exit, Is.AnyOf(new TargetExit(128 + signal, 0), new TargetExit(0, signal), new TargetExit(134, 0), new TargetExit(0, 6), new TargetExit(1, 0)), tracer.Errors);
+            TextCheck.AssertClean(target.ProcessId);
+            target.SendLine("phase");
+            target.ReadLineStarting("phase hot ");
+            Assert.That(File.ReadAllLines($"/proc/{target.ProcessId}/status"), Has.Member("TracerPid:\t0"));
+        }
+
+        target.SendLine("stop");
+        target.ReadCount("hot");
+        Assert.That(target.SendAndReadCount("go 5", "hot"), Is.EqualTo(5 * Threads));
+        target.SendLine("quit");
+        Assert.That(target.WaitForExit(), Is.EqualTo(new TargetExit(0, 0)), string.Join('\n', target.Lines));
+    }
+
+    private static async Task<ProbeSum> EnableTimed(TracedProcess process, string description)
+    {
+        long start = Stopwatch.GetTimestamp();
+        ProbeSum hits = await process.On(description).Count().EnableAsync();
+        TestContext.Out.WriteLine(
+            $"{description}: {Stopwatch.GetElapsedTime(start).TotalMilliseconds:f0} ms; jump {hits.Mechanisms.Jump}, breakpoint {hits.Mechanisms.Breakpoint}: {string.Join("; ", hits.Mechanisms.Reasons.OrderByDescending(r => r.Value).Select(r => $"{r.Value} {r.Key}"))}");
+        return hits;
+    }
+}
