@@ -82,13 +82,14 @@ __asm__(
 
 #define SYMBOLS(name) \
     extern long hot_##name(long, long); \
-    extern char site_##name[], count_##name[], record_##name[], lane_##name[];
+    extern char count_##name[], record_##name[], lane_##name[];
 SYMBOLS(endbr) SYMBOLS(push) SYMBOLS(nop5) SYMBOLS(lea) SYMBOLS(sub) SYMBOLS(rip) SYMBOLS(jcc) SYMBOLS(usdt) SYMBOLS(ret)
 extern long hot_trap(long, long);
 
-#define KIND(name) { #name, hot_##name, site_##name, { count_##name, record_##name, lane_##name } }
-static const struct kind { const char *name; long (*function)(long, long); char *site; char *trampolines[3]; } kinds[KINDS] = {
-    KIND(endbr), KIND(push), KIND(nop5), KIND(lea), KIND(sub), KIND(rip), KIND(jcc), KIND(usdt), KIND(ret), { "trap", hot_trap, NULL, { NULL, NULL, NULL } } };
+/* The site by its distance from the function: an address in data might be jumped to, so that nobody may displace what is there. */
+#define KIND(name, distance) { #name, hot_##name, distance, { count_##name, record_##name, lane_##name } }
+static const struct kind { const char *name; long (*function)(long, long); int distance; char *trampolines[3]; } kinds[KINDS] = {
+    KIND(endbr, 4), KIND(push, 0), KIND(nop5, 0), KIND(lea, 0), KIND(sub, 0), KIND(rip, 0), KIND(jcc, 0), KIND(usdt, 3), KIND(ret, 3), { "trap", hot_trap, -1, { NULL, NULL, NULL } } };
 
 enum variant { NONE = -1, COUNTED, RECORDED, LANE_COUNTED };
 
@@ -116,17 +117,18 @@ static void on_trap(int signal) { (void)signal; }
 /* No thread is in the function meanwhile. */
 static void patch(const struct kind *kind, enum variant variant, char *saved)
 {
-    if (!kind->site) return;
-    uintptr_t page = (uintptr_t)kind->site & ~4095ul;
-    size_t length = ((uintptr_t)kind->site + JUMP + 4095 - page) & ~4095ul;
+    if (kind->distance < 0) return;
+    char *site = (char *)kind->function + kind->distance;
+    uintptr_t page = (uintptr_t)site & ~4095ul;
+    size_t length = ((uintptr_t)site + JUMP + 4095 - page) & ~4095ul;
     if (mprotect((void *)page, length, PROT_READ | PROT_WRITE | PROT_EXEC)) fail("mprotect");
     if (variant == NONE) {
-        memcpy(kind->site, saved, JUMP);
+        memcpy(site, saved, JUMP);
     } else {
-        memcpy(saved, kind->site, JUMP);
-        int32_t distance = (int32_t)(kind->trampolines[variant] - (kind->site + JUMP));
-        kind->site[0] = (char)0xe9;
-        memcpy(kind->site + 1, &distance, sizeof distance);
+        memcpy(saved, site, JUMP);
+        int32_t distance = (int32_t)(kind->trampolines[variant] - (site + JUMP));
+        site[0] = (char)0xe9;
+        memcpy(site + 1, &distance, sizeof distance);
     }
     if (mprotect((void *)page, length, PROT_READ | PROT_EXEC)) fail("mprotect");
 }
@@ -197,7 +199,7 @@ static double measure(const struct kind *kind, enum variant variant, long calls,
     pthread_barrier_destroy(&barrier);
     if (variant != NONE) {
         patch(kind, NONE, saved);
-        if (kind->site && *hits != (uint64_t)(calls * threads)) {
+        if (kind->distance >= 0 && *hits != (uint64_t)(calls * threads)) {
             printf("FAIL %ld calls of %s gave %lu hits\n", calls * threads, kind->name, (unsigned long)*hits);
             exit(1);
         }
@@ -232,7 +234,7 @@ static int serve(void)
         if (k == KINDS) return 2;
         if (strcmp(variant, "where") == 0) {
             /* At the entry, but for a static probe; a return probe of the kernel is put at the entry, too. */
-            struct place place = { strcmp(name, "usdt") ? (uintptr_t)kinds[k].function : (uintptr_t)kinds[k].site, 0 };
+            struct place place = { strcmp(name, "usdt") ? (uintptr_t)kinds[k].function : (uintptr_t)kinds[k].function + (uintptr_t)kinds[k].distance, 0 };
             dl_iterate_phdr(find_offset, &place);
             printf("%lx %lx\n", (unsigned long)place.address, place.offset);
             fflush(stdout);
@@ -269,10 +271,10 @@ int main(int argc, char **argv)
     for (int k = 0; k < KINDS; k++) {
         static double ns[8][MOST_ROUNDS];
         uint64_t hits;
-        int steps = kinds[k].site ? 8 : 1;
+        int steps = kinds[k].distance >= 0 ? 8 : 1;
         for (int round = 0; round < rounds; round++)
             for (int step = 0; step < steps; step++)
-                ns[step][round] = measure(&kinds[k], (enum variant)(step % 4 - 1), kinds[k].site ? calls : calls / 20 + 1, step < 4 ? 1 : threads, &hits);
+                ns[step][round] = measure(&kinds[k], (enum variant)(step % 4 - 1), kinds[k].distance >= 0 ? calls : calls / 20 + 1, step < 4 ? 1 : threads, &hits);
         for (int step = 0; step < steps; step++) qsort(ns[step], (size_t)rounds, sizeof(double), ascending);
         int middle = rounds / 2;
         printf("%-6s", kinds[k].name);
