@@ -33,7 +33,13 @@ int main(int argc, char **argv)
     if (argc > 1) signal(SIGTRAP, on_continue);
     struct sigaction action = { .sa_handler = on_continue, .sa_flags = SA_RESTART };
     sigaction(SIGCONT, &action, NULL);
+    /* The first thread takes it, before its kill returns. */
+    sigset_t taken;
+    sigemptyset(&taken);
+    sigaddset(&taken, SIGCONT);
+    pthread_sigmask(SIG_BLOCK, &taken, NULL);
     if (pthread_create(&id, NULL, beat, NULL)) return 96;
+    pthread_sigmask(SIG_UNBLOCK, &taken, NULL);
     target_ready();
     while (target_command(line, sizeof line)) {
         if (strcmp(line, "beat") == 0) target_say("beat %llu", (unsigned long long)__atomic_load_n(&beats, __ATOMIC_SEQ_CST));
