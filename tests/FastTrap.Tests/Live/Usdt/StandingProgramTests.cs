@@ -46,7 +46,7 @@ public sealed class StandingProgramTests : LiveTest
             """);
         string output = server.BenchIn("quiet", "-n", "-c", $"{Clients}", "-j", "2", "-t", $"{Transactions}", "-M", "simple", "-D", "n=0", "-f", script);
         Assert.That(output, Does.Contain($"{Clients * Transactions}/{Clients * Transactions}"));
-        WaitUntil(() => Tracer.Processes.Count == processes, "the backends of pgbench to end");
+        WaitUntil(() => Tracer.Processes.Count <= processes, "the backends of pgbench to end");
         (started, committed) = (starts.HitCount - started, commits.HitCount - committed);
         Assert.That(committed, Is.EqualTo(Committed() - before), "as the server's own statistics");
         Assert.That(started, Is.EqualTo(committed), "nothing was rolled back");
@@ -75,7 +75,7 @@ public sealed class StandingProgramTests : LiveTest
             "BEGIN;", $"UPDATE pgbench_accounts SET abalance = abalance + 1 WHERE aid = {client} * 1000 + {n};", "END;",
         }))));
 
-        // The looks' own backends have gone, and nothing else comes and goes.
+        // The looks' own backends have gone. One of the server's own helpers may still go.
         int Settle()
         {
             int count = 0;
