@@ -192,7 +192,8 @@ internal sealed class QueryProgram(ProbeProgram program, ProgramAction action, P
             HasReadFsBase = true,
             ThreadIdOffset = isThreadIdKnown ? offset : null,
             HasReadProcessorId = HasFlag("rdpid"),
-            AllowsSystemCalls = process.Tasks.Values.All(t => IsUnfiltered(process.ProcessId, t)),
+            // A thread may install a filter at any time, and be killed for a system call that is not its own: only who asks for it has that.
+            AllowsSystemCalls = Mechanism == ProbeMechanism.Jump && process.Tasks.Values.All(t => IsUnfiltered(process.ProcessId, t)),
             Ticks = TickClock.Read(_platform),
         });
         _region = region;
@@ -212,7 +213,9 @@ internal sealed class QueryProgram(ProbeProgram program, ProgramAction action, P
         if (!_compiler!.TryCompile(sources, out CompiledBody? body, out ProgramNotCompilable problem))
         {
             code = null;
-            reason = ProgramCompiler.Describe(problem);
+            reason = problem == ProgramNotCompilable.SystemCallsFiltered && Mechanism == ProbeMechanism.Auto
+                ? "it reads memory by system calls of the probed threads, for which a seccomp filter might kill them; ask for ProbeMechanism.Jump if the program installs none"
+                : ProgramCompiler.Describe(problem);
             return false;
         }
 
