@@ -4,20 +4,27 @@ namespace FastTrap.HitCost;
 
 /// <summary>
 /// What a hit costs with the library, and in ratio to a loop in C. Called as a peer of <c>benchmarks/reference/run.sh</c>, or as
-/// <c>threads [--rounds N] [--hits N] [--threads N,M]</c>, <c>enable [--rounds N] [--counts N,M] [--name entry|return]</c>, <c>attach [--rounds N] [--threads N,M]</c>, <c>jump [--rounds N] [--calls N] [--kinds A,B] [--threads N,M] [--ways A,B]</c>, or as <c>table [--rounds N] [--hits N] [--kinds A,B] [--affinities A,B] [--variants A,B] [--spins DEFAULT|N,...]</c>.
+/// <c>threads [--rounds N] [--hits N] [--threads N,M]</c>, <c>enable [--rounds N] [--counts N,M] [--name entry|return]</c>, <c>attach [--rounds N] [--threads N,M]</c>, <c>jump [--rounds N] [--calls N] [--kinds A,B] [--threads N,M] [--ways A,B]</c>, <c>trap [--rounds N] [--calls N] [--kinds A,B]</c>, <c>beside</c> likewise,
+/// <c>postgres [--rounds N] [--clients N]</c>, <c>java [--rounds N]</c>, or as <c>table [--rounds N] [--hits N] [--kinds A,B] [--affinities A,B] [--variants A,B] [--spins DEFAULT|N,...]</c>.
 /// </summary>
 internal static class Program
 {
     public static async Task<int> Main(string[] arguments)
     {
+        if (arguments is ["arm", string processId, string description])
+        {
+            await TrapCost.ArmAsync(int.Parse(processId, CultureInfo.InvariantCulture), description).ConfigureAwait(false);
+            return 0;
+        }
+
         Dictionary<string, string> options = [];
-        int at = arguments is ["table" or "enable" or "threads" or "attach" or "jump", ..] ? 1 : 0;
+        int at = arguments is ["table" or "enable" or "threads" or "attach" or "jump" or "trap" or "beside" or "postgres" or "java", ..] ? 1 : 0;
         for (; at + 1 < arguments.Length && arguments[at].StartsWith("--", StringComparison.Ordinal) && arguments[at] != "--"; at += 2)
         {
             options[arguments[at][2..]] = arguments[at + 1];
         }
 
-        if (at > 0 && at == arguments.Length && arguments[0] is "table" or "enable" or "threads" or "attach" or "jump")
+        if (at > 0 && at == arguments.Length && arguments[0] is "table" or "enable" or "threads" or "attach" or "jump" or "trap" or "beside" or "postgres" or "java")
         {
             Task printed = arguments[0] switch
             {
@@ -25,16 +32,28 @@ internal static class Program
                 "enable" => EnableCost.PrintAsync(options),
                 "attach" => AttachCost.PrintAsync(options),
                 "jump" => JumpCost.PrintAsync(options),
+                "trap" => TrapCost.PrintAsync(options),
+                "java" => JavaCost.PrintAsync(options),
+                "postgres" => PostgresCost.PrintAsync(options),
+                "beside" => BesideCost.PrintAsync(options),
                 _ => ThreadCost.PrintAsync(options),
             };
-            await printed.ConfigureAwait(false);
-            return 0;
+            try
+            {
+                await printed.ConfigureAwait(false);
+                return 0;
+            }
+            catch (OperationCanceledException)
+            {
+                await Console.Error.WriteLineAsync("Interrupted; what was started has been ended.").ConfigureAwait(false);
+                return Interruption.ExitCode;
+            }
         }
 
         if (at + 5 >= arguments.Length || arguments[at] != "--")
         {
             await Console.Error.WriteLineAsync(
-                "usage: FastTrap.HitCost [--affinity same|other|none|follow] [--hits N] [--variant NAME] [--spin US] -- HOT KIND CALLS SECONDS lines, or table ..., enable ..., attach ..., jump ... or threads ...")
+                "usage: FastTrap.HitCost [--affinity same|other|none|follow] [--hits N] [--variant NAME] [--spin US] -- HOT KIND CALLS SECONDS lines, or table ..., enable ..., attach ..., jump ..., trap ..., beside ..., postgres ..., java ... or threads ...")
                 .ConfigureAwait(false);
             return 2;
         }

@@ -4,7 +4,8 @@
  * "none" leaves the text as it is, so that another can probe it meanwhile. The line "KIND where 0 0" is answered with the probed instruction's address and its offset in the file. Ends at the end of input.
  *
  * Kinds, by how the function begins: endbr (endbr64, push), push, nop5, lea (5 bytes), sub (of rsp), rip (a rip-relative load), jcc (a conditional jump in the first five bytes), usdt (a static probe, trampolines:hit, in
- * front of a four-byte instruction), ret (the probe is at the return; with what precedes it it has five bytes), and trap: an int3 that stands there always, with a SIGTRAP handler which does nothing.
+ * front of a four-byte instruction), ret (the probe is at the return; with what precedes it it has five bytes), trap: an int3 that stands there always, with a SIGTRAP handler which does nothing, and plain: what a compiler
+ * makes of such a function, with a tracepoint of LTTng's in it when WITH_LTTNG is defined.
  *
  * A trampoline keeps the red zone, all registers and the flags. The counter is a variable of the thread's own, as only code that was compiled into the program can have it, and so is the ring: of 4 MiB, as many records as a reader between two rounds can take at once. It has a limit that
  * is looked at and never reached. */
@@ -23,7 +24,7 @@
 #include <unistd.h>
 
 #define RING_BYTES "4194304"
-enum { KINDS = 10, RING_LENGTH = 4194304, MOST_ROUNDS = 1001, MOST_THREADS = 64, JUMP = 5 };
+enum { KINDS = 11, RING_LENGTH = 4194304, MOST_ROUNDS = 1001, MOST_THREADS = 64, JUMP = 5 };
 
 __thread uint64_t reference_count, reference_drops, ring_head, ring_limit, ring_base;
 __thread uint32_t reference_tid;
@@ -86,10 +87,26 @@ __asm__(
 SYMBOLS(endbr) SYMBOLS(push) SYMBOLS(nop5) SYMBOLS(lea) SYMBOLS(sub) SYMBOLS(rip) SYMBOLS(jcc) SYMBOLS(usdt) SYMBOLS(ret)
 extern long hot_trap(long, long);
 
+#ifdef WITH_LTTNG
+#define LTTNG_UST_TRACEPOINT_CREATE_PROBES
+#define LTTNG_UST_TRACEPOINT_DEFINE
+#include "lttng_hit.h"
+#else
+#define lttng_ust_tracepoint(provider, name, ...)
+#endif
+
+__attribute__((noinline, noclone)) static long hot_plain(long value, long other)
+{
+    lttng_ust_tracepoint(trampolines, hit, value, other);
+    __asm__("" : "+r"(value), "+r"(other));
+    return value + 1;
+}
+
 /* The site by its distance from the function: an address in data might be jumped to, so that nobody may displace what is there. */
 #define KIND(name, distance) { #name, hot_##name, distance, { count_##name, record_##name, lane_##name } }
 static const struct kind { const char *name; long (*function)(long, long); int distance; char *trampolines[3]; } kinds[KINDS] = {
-    KIND(endbr, 4), KIND(push, 0), KIND(nop5, 0), KIND(lea, 0), KIND(sub, 0), KIND(rip, 0), KIND(jcc, 0), KIND(usdt, 3), KIND(ret, 3), { "trap", hot_trap, -1, { NULL, NULL, NULL } } };
+    KIND(endbr, 4), KIND(push, 0), KIND(nop5, 0), KIND(lea, 0), KIND(sub, 0), KIND(rip, 0), KIND(jcc, 0), KIND(usdt, 3), KIND(ret, 3), { "trap", hot_trap, -1, { NULL, NULL, NULL } },
+    { "plain", hot_plain, -1, { NULL, NULL, NULL } } };
 
 enum variant { NONE = -1, COUNTED, RECORDED, LANE_COUNTED };
 

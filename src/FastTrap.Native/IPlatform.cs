@@ -145,6 +145,16 @@ internal interface IPlatform
     /// <summary>The processor's time counter, which targets read without the kernel, and CLOCK_MONOTONIC at the same moment.</summary>
     Errno ReadClocks(out ClockSample sample);
 
+    /// <summary>
+    /// Executes code of ours in the tracer itself, to learn what it costs: a function for x86-64 at any address, which takes a count and an address and returns a number. ENOSYS where that cannot be.
+    /// </summary>
+    /// <param name="code">The function.</param>
+    /// <param name="count">Its first argument.</param>
+    /// <param name="address">Its second.</param>
+    /// <param name="before">Called in front of each execution.</param>
+    /// <param name="results">What it returned, once for each execution.</param>
+    Errno Execute(ReadOnlySpan<byte> code, int count, nint address, Action before, Span<ulong> results) => Errno.ENOSYS;
+
     // ---- files and /proc ----------------------------------------------------------------------------------------------------
 
     /// <summary>Reads a whole file of /proc (or another small text file) as bytes; null with an errno when it cannot be read.</summary>

@@ -48,6 +48,12 @@ public enum FastTrapError
     /// <summary>A read-only view of a process that was attached to since, or of one that ended: open a new one.</summary>
     Stale,
 
+    /// <summary>An earlier tracer has left something in the process that cannot be understood; nothing of it was touched.</summary>
+    LeftoversNotUnderstood,
+
+    /// <summary>The process cannot be let go of with its probes in place: some need the tracer.</summary>
+    NeedsTracer,
+
     /// <summary>The limit on tracepoints is reached (<see cref="TracerOptions.MaximumTracepoints"/>).</summary>
     TooManyTracepoints,
 

@@ -57,6 +57,11 @@ public sealed partial class ProbeEnabling : IAsyncDisposable
 
     internal Proc Proc { get; }
 
+    internal Control.StallMeter StallMeter { get; } = new();
+
+    /// <summary>How long enabling it, and disabling it, held threads of the process up. Any thread, at any time.</summary>
+    public ProbeStall Stall => StallMeter.Stall;
+
     /// <summary>Ends when it was disposed, or its process image ended: no hit comes any more.</summary>
     internal Task Completion => _completion.Task;
 
@@ -324,6 +329,11 @@ public sealed partial class ProbeEnabling : IAsyncDisposable
 
     private async Task DisableAsync()
     {
+        if (Process.IsLetGo)
+        {
+            await Process.ReclaimAsync().ConfigureAwait(false);
+        }
+
         try
         {
             if (!_isOver)

@@ -11,4 +11,9 @@ public enum ProbeMechanism
 
     /// <summary>A jump to code in the target which does it: no stop. x86-64, queries that can be compiled, instructions that leave room for a jump.</summary>
     Jump,
+
+    /// <summary>
+    /// A trap that leads to code in the target which does it. While the process is traced the thread stops once and the tracer leads it; without a tracer a handler of SIGTRAP in the target does. x86-64, queries that can be compiled, instructions that can be moved.
+    /// </summary>
+    InProcessTrap,
 }

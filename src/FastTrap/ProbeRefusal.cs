@@ -103,4 +103,7 @@ public enum ProbeRefusal
 
     /// <summary>The program describes the probe by DOF (<c>.SUNW_dof</c>) that is malformed, or places it outside of the module's code.</summary>
     InvalidDof,
+
+    /// <summary>A trap that leads to code in the target was asked for (<see cref="ProbeMechanism.InProcessTrap"/>), and cannot be had there.</summary>
+    NotByInProcessTrap,
 }

@@ -10,8 +10,8 @@ public sealed class AttachOptions
     public bool FollowChildren { get; init; }
 
     /// <summary>
-    /// Whether the descendants that it has already are attached to as well, with the same settings, except for the tracer's own process. All or none: if one is
-    /// refused, so is the attach. Default: false.
+    /// Whether the descendants that it has already are attached to as well, with the same settings, except for the tracer's own process. One that is
+    /// refused is left out, and listed in <see cref="TracedProcess.RefusedDescendants"/>. Default: false.
     /// </summary>
     public bool IncludeDescendants { get; init; }
 }

@@ -95,6 +95,15 @@ public sealed partial class TracedProcess : IAsyncDisposable
             cancellationToken);
     }
 
+    /// <summary>Says which part of a description matches nothing, what there is instead, and what to do: for a description of which <see cref="ListAsync"/> found nothing.</summary>
+    /// <exception cref="FastTrapException">The process has ended.</exception>
+    public string ExplainNoMatch(ProbeDescription description)
+    {
+        ArgumentNullException.ThrowIfNull(description);
+        RequireAlive();
+        return Image.Matcher.ExplainNoMatch(description).Message;
+    }
+
     /// <summary>Enables the probes which match a description.</summary>
     /// <param name="description">The pattern; a string converts.</param>
     /// <param name="options">What to do with hits; null: buffer them.</param>
@@ -163,13 +172,6 @@ public sealed partial class TracedProcess : IAsyncDisposable
         }
 
         return [.. work.Select(w => w.Enabling)];
-    }
-
-    /// <summary>Begins a query on the probes which match a description: what to learn from their hits, as data.</summary>
-    public ProbeQuery On(ProbeDescription description)
-    {
-        ArgumentNullException.ThrowIfNull(description);
-        return new ProbeQuery(this, description, []);
     }
 
     /// <summary>Reads target memory, without our probes in it. Returns the bytes read, fewer where memory ends, 0 if none or if the process has ended or was detached.</summary>
@@ -303,6 +305,9 @@ public sealed partial class TracedProcess : IAsyncDisposable
         }
     }
 
+    /// <summary>Has the process prepared to run with its probes and without a tracer. Null, or why it cannot.</summary>
+    internal Task<string?> PrepareForLifeAsync() => _handle.Thread.InvokeAsync(_handle, Image.GetProc().Jump.PrepareForLife);
+
     private string ReadExecutablePath() => _core.Platform.ReadLink($"/proc/{ProcessId}/exe", out _) ?? "";
 
     private List<(ProbeEnabling Enabling, IReadOnlyList<ProbeSpec> Specs)> Prepare(
@@ -350,9 +355,20 @@ public sealed partial class TracedProcess : IAsyncDisposable
                 FastTrapError.ProcessEnded, $"Process {ProcessId} executed another program while probes were being enabled; enable them again.", ProcessId);
         }
 
+        if (proc.IsLettingGo)
+        {
+            throw new FastTrapException(FastTrapError.Detached, $"Process {ProcessId} is being let go of; attach to it again.", ProcessId);
+        }
+
         if (EmergencyRelease.IsEnding)
         {
             throw new FastTrapException(FastTrapError.Detached, "The tracer is ending: no probe is enabled any more.", ProcessId);
+        }
+
+        if (Architecture == Architecture.X64 && work.Any(w => w.Enabling.Program?.MayBeCode == true))
+        {
+            _handle.Handler = proc;
+            proc.Jump.PrepareToBeOutlived(work.Sum(w => w.Specs.Count));
         }
 
         // What is loaded later may stand where something else stood: probes of what goes must go with it.
@@ -367,9 +383,12 @@ public sealed partial class TracedProcess : IAsyncDisposable
 
     private FastTrapException AllRefused(ProbeDescription description, IReadOnlyList<ProbeFailure> failures) => new(
         failures.Count != 0 && failures.All(f => f.Refusal == ProbeRefusal.TooManyTracepoints) ? FastTrapError.TooManyTracepoints : FastTrapError.NoMatch,
-        failures.Count == 0
-            ? $"'{description}' enabled no probe."
-            : $"'{description}' matches {failures.Count} probes, and all are refused. The first: {failures[0]}",
+        (failures.Count switch
+        {
+            0 => $"'{description}' enabled no probe.",
+            1 => $"'{description}' matches one probe, and it is refused: {failures[0]}",
+            _ => $"'{description}' matches {failures.Count} probes, and all are refused. The first: {failures[0]}",
+        }) + (failures.Any(f => f.Refusal == ProbeRefusal.Unloaded) ? $" {ProbeMatcher.StandingAdvice}" : ""),
         ProcessId, address: failures.Count == 0 ? 0 : failures[0].Address);
 
     private async Task EndAsync(ReleaseKind kind)
@@ -387,6 +406,11 @@ public sealed partial class TracedProcess : IAsyncDisposable
         }
 
         await _handle.Thread.ReleaseAsync(_handle, kind).ConfigureAwait(false);
+        if (IsLetGo)
+        {
+            await ReclaimAsync().ConfigureAwait(false);
+        }
+
         foreach (ProbeEnabling enabling in enablings)
         {
             await enabling.DisposeAsync().ConfigureAwait(false);

@@ -42,6 +42,12 @@ internal static class TracerProgram
                 case ["jumpy", _, string milliseconds, .. string[] descriptions]:
                     await BeRestlessAsync(processId, int.Parse(milliseconds, CultureInfo.InvariantCulture), descriptions, jumps: true).ConfigureAwait(false);
                     return 5;
+                case ["recount", _, string mechanism, string rounds, .. string[] descriptions]:
+                    return await CountAsync(processId, Enum.Parse<ProbeMechanism>(mechanism), int.Parse(rounds, CultureInfo.InvariantCulture), descriptions).ConfigureAwait(false);
+                case ["count", _, string mechanism, .. string[] descriptions]:
+                    return await CountForEverAsync(processId, Enum.Parse<ProbeMechanism>(mechanism), descriptions, isToLive: false).ConfigureAwait(false);
+                case ["live", _, string mechanism, .. string[] descriptions]:
+                    return await CountForEverAsync(processId, Enum.Parse<ProbeMechanism>(mechanism), descriptions, isToLive: true).ConfigureAwait(false);
                 case ["compute"]:
                     return ManagedWork.Run();
                 default:
@@ -54,6 +60,23 @@ internal static class TracerProgram
             Console.WriteLine($"error {exception.Error} {exception.Message}");
             return 1;
         }
+    }
+
+    /// <summary>Counts by one mechanism, prints <c>armed</c> with how many by jumps, traps and breakpoints, and waits to be killed; before that it may prepare the process for that.</summary>
+    private static async Task<int> CountForEverAsync(int processId, ProbeMechanism mechanism, string[] descriptions, bool isToLive)
+    {
+        TracedProcess process = await new Tracer().AttachAsync(processId).ConfigureAwait(false);
+        List<ProbeMechanisms> all = [];
+        foreach (string text in descriptions)
+        {
+            ProbeSum sum = await process.On(text).WithMechanism(mechanism).Count().EnableAsync().ConfigureAwait(false);
+            all.Add(sum.Mechanisms);
+        }
+
+        string? problem = isToLive ? await process.PrepareForLifeAsync().ConfigureAwait(false) : null;
+        Console.WriteLine(problem ?? $"armed {all.Sum(m => m.Jump)} {all.Sum(m => m.InProcessTrap)} {all.Sum(m => m.Breakpoint)}");
+        await new TaskCompletionSource().Task.ConfigureAwait(false);
+        return 3;
     }
 
     /// <summary>Enables and disables without end; after so many milliseconds (0: never) a thread throws, whatever goes on.</summary>
@@ -91,6 +114,37 @@ internal static class TracerProgram
 
             await process.DisposeAsync().ConfigureAwait(false);
         }
+    }
+
+    /// <summary>Counts by queries: prints <c>attached</c>, enables and disables so many times (0: without end) and prints <c>armed</c> when all is enabled at last, disposing nothing.</summary>
+    private static async Task<int> CountAsync(int processId, ProbeMechanism mechanism, int rounds, string[] descriptions)
+    {
+        Tracer tracer = new();
+        TracedProcess process = await tracer.AttachAsync(processId).ConfigureAwait(false);
+        Console.WriteLine("attached");
+        for (int round = 1; round != rounds; round++)
+        {
+            foreach (string description in descriptions)
+            {
+                ProbeSum sum = await process.On(description).WithMechanism(mechanism).Count().EnableAsync().ConfigureAwait(false);
+                await sum.DisposeAsync().ConfigureAwait(false);
+            }
+
+            if (round == 1)
+            {
+                Console.WriteLine("looping");
+            }
+        }
+
+        foreach (string description in descriptions)
+        {
+            await process.On(description).WithMechanism(mechanism).Count().EnableAsync().ConfigureAwait(false);
+        }
+
+        Console.WriteLine("armed");
+        using ManualResetEventSlim never = new();
+        never.Wait();
+        return 3;
     }
 
     /// <summary>Probes a process, prints <c>busy</c> once there were hits, and ends as it is told to, never disposing anything.</summary>

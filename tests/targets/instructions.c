@@ -29,7 +29,8 @@
 #define TILES_MASK 0x60000u
 #define PAGE 4096ul
 
-enum { IGNORE_FPU_POINTERS = 1, IGNORE_FPU_OPCODE = 2, FPU_IMAGE_AT_ADDRESS = 4, SAME_WHERE = 8, TILES = 16, TILE_CONFIGURATION_AT_ADDRESS = 32 };
+enum { IGNORE_FPU_POINTERS = 1, IGNORE_FPU_OPCODE = 2, FPU_IMAGE_AT_ADDRESS = 4, SAME_WHERE = 8, TILES = 16, TILE_CONFIGURATION_AT_ADDRESS = 32,
+    IGNORE_BELOW_RED_ZONE = 64, IGNORE_WORD_AT_FAULT = 128 };
 
 struct input {
     uint64_t registers[16], flags, fs, gs, entry, seed, options, ignored_registers;
@@ -322,6 +323,11 @@ static void run(const struct input *in, struct result *out)
     if (in->options & IGNORE_FPU_OPCODE) *(uint16_t *)(v + 6) = 0;
     memcpy(scratch->data, (void *)DATA_AT, DATA_LENGTH);
     memcpy(scratch->stack, (void *)STACK_AT, STACK_LENGTH);
+    if (in->options & IGNORE_BELOW_RED_ZONE) {
+        uint64_t top = in->registers[4];
+        if (in->options & IGNORE_WORD_AT_FAULT && scratch->signal && top - STACK_AT <= STACK_LENGTH) memset(scratch->stack + (top - STACK_AT - 8), 0, 8);
+        if (top - STACK_AT <= STACK_LENGTH && top - STACK_AT > 128) memset(scratch->stack, 0, top - STACK_AT - 128);
+    }
     if (out != scratch) memcpy(out, scratch, sizeof *out);
 }
 

@@ -1,7 +1,7 @@
 /* threads [THREADS]: threads that call hot(int) only when told to.
  * Commands: "go N" each thread calls N times, then "count hot TOTAL" (of this round) is printed; "run" they call without end;
  * "phase" the calls since the last "phase" or "run" (all calls, counted before they happen, with running threads); "stop" ends a run and
- * prints "count hot TOTAL" of it exactly; "churn N" starts and joins N short threads which call hot once each; "quit". */
+ * prints "count hot TOTAL" of it exactly; "churn N" starts and joins N short threads which call hot once each; "base N" two threads call N times with each of four bases of fs (x86-64); "quit". */
 #include "target.h"
 #include <pthread.h>
 
@@ -36,6 +36,26 @@ static void *once(void *argument)
     if (hot(value) != value * 2 + 1) target_fail("hot in a short thread");
     return NULL;
 }
+
+#if defined(__x86_64__)
+/* No base at all, a word that is no pointer, another block's pointer, its own. Nothing here looks at variables of the thread meanwhile. */
+static void *based(void *argument)
+{
+    uint64_t own, no_pointer[1] = { 42 }, block[1] = { (uint64_t)block }, others[1] = { (uint64_t)block };
+    uint64_t bases[] = { 0, (uint64_t)no_pointer, (uint64_t)others, (uint64_t)block };
+    long wrong = 0, number = (long)(intptr_t)argument;
+    __asm__ volatile("rdfsbase %0" : "=r"(own));
+    for (int i = 0; i < 4; i++) {
+        __asm__ volatile("wrfsbase %0" : : "r"(bases[i]) : "memory");
+        for (long call = 0; call < number; call++) wrong += hot((int)call) != (int)call * 2 + 1;
+        __asm__ volatile("wrfsbase %0" : : "r"(own) : "memory");
+    }
+    if (wrong) target_fail("%ld calls with other bases of fs", wrong);
+    return NULL;
+}
+#else
+static void *based(void *argument) { return argument; }
+#endif
 
 static uint64_t total(void)
 {
@@ -85,6 +105,13 @@ int main(int argc, char **argv)
                 pthread_join(id, NULL);
             }
             target_say("count hot %ld", number);
+        } else if (strncmp(line, "base ", 5) == 0) {
+            long number = atol(line + 5);
+            pthread_t id[2];
+            for (int i = 0; i < 2; i++)
+                if (pthread_create(&id[i], NULL, based, (void *)(intptr_t)number)) return 94;
+            for (int i = 0; i < 2; i++) pthread_join(id[i], NULL);
+            target_say("count hot %ld", 8 * number);
         } else if (strcmp(line, "quit") == 0) {
             quitting = 1;
             pthread_barrier_wait(&start);

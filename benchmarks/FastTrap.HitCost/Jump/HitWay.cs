@@ -17,6 +17,12 @@ internal abstract class HitWay(string name) : IAsyncDisposable
 
     public string Name { get; } = name;
 
+    /// <summary>What somebody would type for the same; null: nothing.</summary>
+    public virtual string? CommandLine => null;
+
+    /// <summary>Why it is not to be had here, or not for this kind; null: it is.</summary>
+    public string? Refusal { get; private set; }
+
     /// <summary>What the program does with its own text: none, count, lane or record.</summary>
     protected virtual string Patch => "none";
 
@@ -27,13 +33,17 @@ internal abstract class HitWay(string name) : IAsyncDisposable
     /// <summary>The program: a copy, for the kernel's probes stand in all processes of a file.</summary>
     protected string ProgramPath { get; } = Path.Combine(Path.GetTempPath(), $"trampolines-{Environment.ProcessId}-{Guid.NewGuid():N}");
 
-    /// <summary>Starts the program and begins to probe it; false if this way is not to be had here, or not for this kind.</summary>
+    /// <summary>Starts the program and begins to probe it; false if this way is not to be had here, or not for this kind: <see cref="Refusal"/> says why.</summary>
     public async Task<bool> StartAsync(string kind, int mostCalls)
     {
         Kind = kind;
-        File.Copy(TargetBuilder.Build("trampolines"), ProgramPath);
-        Target = TargetProcess.Start(ProgramPath, ["serve"]);
-        Target.WaitReady();
+        if (Missing() is { } reason)
+        {
+            return Refuse(reason);
+        }
+
+        File.Copy(BuildProgram(), ProgramPath);
+        Target = StartProgram();
         if (!await AttachAsync().ConfigureAwait(false))
         {
             return false;
@@ -48,7 +58,7 @@ internal abstract class HitWay(string name) : IAsyncDisposable
     public double Round(int threads)
     {
         long before = CountHits();
-        Target.SendLine($"{Kind} {Patch} {_calls} {threads}");
+        Target.SendLine($"{Called} {Patch} {_calls} {threads}");
         string line = Target.ReadLineContaining("ns per call");
         long expected = before + (_calls * (long)threads);
         long end = Environment.TickCount64 + PatienceMs;
@@ -63,7 +73,14 @@ internal abstract class HitWay(string name) : IAsyncDisposable
             Thread.Yield();
         }
 
+        Settle();
         return double.Parse(line.AsSpan(0, line.IndexOf(' ', StringComparison.Ordinal)), System.Globalization.CultureInfo.InvariantCulture);
+    }
+
+    /// <summary>After the rounds: whether it has seen them, where that is not checked in each.</summary>
+    /// <exception cref="InvalidOperationException">It has not.</exception>
+    public virtual void Verify()
+    {
     }
 
     public virtual async ValueTask DisposeAsync()
@@ -75,6 +92,33 @@ internal abstract class HitWay(string name) : IAsyncDisposable
 
     protected abstract Task<bool> AttachAsync();
 
+    /// <summary>What must be there before the program is started: the reason if it is not.</summary>
+    protected virtual string? Missing() => null;
+
+    /// <summary>The kind that is called.</summary>
+    protected virtual string Called => Kind;
+
+    protected virtual string BuildProgram() => TargetBuilder.Build("trampolines");
+
+    protected virtual TargetProcess StartProgram()
+    {
+        TargetProcess target = TargetProcess.Start(ProgramPath, ["serve"]);
+        target.WaitReady();
+        return target;
+    }
+
+    /// <summary>Says why; false.</summary>
+    protected bool Refuse(string reason)
+    {
+        Refusal = reason;
+        return false;
+    }
+
+    /// <summary>Waits after a round until its tool has nothing left to do.</summary>
+    protected virtual void Settle()
+    {
+    }
+
     /// <summary>Whether hits can be counted, for a check.</summary>
     protected virtual bool CountsHits => false;
 
@@ -82,9 +126,13 @@ internal abstract class HitWay(string name) : IAsyncDisposable
 }
 
 /// <summary>The program alone, or with trampolines written by hand.</summary>
-internal sealed class ReferenceWay(string name, string patch) : HitWay(name)
+internal sealed class ReferenceWay(string name, string patch, string? called = null) : HitWay(name)
 {
+    public override string? CommandLine => patch == "none" ? null : $"trampolines serve: FUNCTION {patch} CALLS THREADS";
+
     protected override string Patch => patch;
+
+    protected override string Called => called ?? Kind;
 
     protected override Task<bool> AttachAsync() => Task.FromResult(Kind != "trap" || patch == "none");
 }
@@ -98,13 +146,17 @@ internal sealed class LibraryWay(string name, bool isRecord) : HitWay(name)
     private Task? _reader;
     private long _sum;
 
+    public override string CommandLine => isRecord
+        ? "process.On(\"PROGRAM:FUNCTION:entry\").Record(c => c.Arg(0)).EnableAsync(), and a reader"
+        : "process.On(\"PROGRAM:FUNCTION:entry\").Count().EnableAsync()";
+
+    /// <summary>By which mechanism it stands.</summary>
+    public ProbeMechanisms Mechanisms => _result?.Mechanisms ?? ProbeMechanisms.None;
+
+    protected override string? Missing() => Kind == "trap" ? "not probed" : null;
+
     protected override async Task<bool> AttachAsync()
     {
-        if (Kind == "trap")
-        {
-            return false;
-        }
-
         TracedProcess process = await _tracer.AttachAsync(Target.ProcessId).ConfigureAwait(false);
         ProbeQuery query = process.On(Kind switch
         {

@@ -8,7 +8,8 @@ namespace FastTrap.HitCost;
 /// <summary>What the kernel's breakpoint stands on, and whether it stands.</summary>
 internal abstract class UprobeWay(string name) : HitWay(name)
 {
-    private const int MaximumLooks = 5_000_000;
+    private const int PatienceMs = 30_000;
+    private const int JumpLength = 5;
 
     private ulong _address;
 
@@ -25,39 +26,37 @@ internal abstract class UprobeWay(string name) : HitWay(name)
 
     protected byte[] ReadText()
     {
-        byte[] text = new byte[5];
+        byte[] text = new byte[JumpLength];
         return LinuxPlatform.Instance.ReadMemory(Target.ProcessId, _address, text) == text.Length ? text : throw new IOException("The target's text cannot be read.");
     }
 
-    protected void WaitForChange(byte[] before)
+    protected void WaitForChange(byte[] before, TargetProcess tool)
     {
-        for (int i = 0; before.AsSpan().SequenceEqual(ReadText()); i++)
+        long end = Environment.TickCount64 + PatienceMs;
+        while (before.AsSpan().SequenceEqual(ReadText()))
         {
-            if (i == MaximumLooks || Target.Exit is not null)
+            if (tool.TryWaitForExit(TimeSpan.FromMilliseconds(1)) || Environment.TickCount64 > end)
             {
-                throw new InvalidOperationException($"{Name} does not attach.");
+                throw new InvalidOperationException($"{Name} does not attach: {string.Join(" | ", tool.Lines)} {tool.Errors}");
             }
-
-            Thread.Yield();
         }
     }
 }
 
 /// <summary>The kernel's uprobes without a tool: a perf event which counts.</summary>
-internal sealed unsafe class KernelWay() : UprobeWay("kernel uprobe")
+internal sealed unsafe class KernelWay() : UprobeWay(HitTables.Kernel)
 {
     private const string Source = "/sys/bus/event_source/devices/uprobe/type";
     private const int AttributesLength = 112;
 
     private readonly List<int> _events = [];
 
+    public override string CommandLine => "perf_event_open of type uprobe, a counter for each CPU; no tool";
+
+    protected override string? Missing() => Kind == "trap" ? "not probed" : Posix.geteuid() != 0 ? "needs root" : File.Exists(Source) ? null : "a kernel without uprobes";
+
     protected override Task<bool> AttachAsync()
     {
-        if (Kind == "trap" || Posix.geteuid() != 0 || !File.Exists(Source))
-        {
-            return Task.FromResult(false);
-        }
-
         long offset = FindOffset();
 
         // For each CPU: the threads of a round are born after this.
@@ -114,22 +113,23 @@ internal sealed unsafe class KernelWay() : UprobeWay("kernel uprobe")
 }
 
 /// <summary>bpftrace that counts.</summary>
-internal sealed class BpftraceWay() : UprobeWay("bpftrace")
+internal sealed class BpftraceWay() : UprobeWay(HitTables.Bpftrace)
 {
     private TargetProcess? _bpftrace;
 
+    public override string CommandLine => "bpftrace -p PID -e 'uprobe:PROGRAM:FUNCTION { @ = count(); }' (uretprobe:, usdt:PROGRAM:trampolines:hit)";
+
+    protected override string? Missing() =>
+        Kind == "trap" ? "not probed" : Posix.geteuid() != 0 ? "needs root" : Command.Find("bpftrace") is null ? "missing: install bpftrace" : null;
+
     protected override Task<bool> AttachAsync()
     {
-        if (Kind == "trap" || Posix.geteuid() != 0 || Command.Find("bpftrace") is not { } path)
-        {
-            return Task.FromResult(false);
-        }
-
+        string path = Command.Find("bpftrace")!;
         _ = FindOffset();
         byte[] before = ReadText();
         string probe = Kind == "usdt" ? $"usdt:{ProgramPath}:trampolines:hit" : $"{(IsReturn ? "uretprobe" : "uprobe")}:{ProgramPath}:hot_{Kind}";
         _bpftrace = TargetProcess.Start(path, ["-p", $"{Target.ProcessId}", "-e", probe + " { @ = count(); }"]);
-        WaitForChange(before);
+        WaitForChange(before, _bpftrace);
         return Task.FromResult(true);
     }
 

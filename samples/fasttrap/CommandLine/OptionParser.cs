@@ -5,7 +5,7 @@ namespace FastTrap.Tool.CommandLine;
 /// <summary>Reads the command line.</summary>
 internal static class OptionParser
 {
-    private static readonly string[] s_verbs = ["list", "trace", "count", "latency", "stack"];
+    private static readonly string[] s_verbs = ["list", "trace", "count", "latency", "stack", "clean"];
 
     /// <summary>Reads everything after the program's name.</summary>
     /// <exception cref="UsageException">Something is missing or unknown.</exception>
@@ -113,7 +113,12 @@ internal static class OptionParser
             throw new UsageException($"{verb} needs a process: -p PID for a running one, or -c 'COMMAND ARGS' to start one.");
         }
 
-        if (words.Count == 0 && verb != "list")
+        if (verb == "clean" && (words.Count != 0 || options.ProcessIds.Count == 0))
+        {
+            throw new UsageException("clean takes nothing but -p PID.");
+        }
+
+        if (words.Count == 0 && verb is not ("list" or "clean"))
         {
             throw new UsageException($"{verb} needs the probes, for example libc.so.6:malloc:entry. 'fasttrap list' shows what there is.");
         }
@@ -128,9 +133,14 @@ internal static class OptionParser
             throw new UsageException("--follow belongs to trace and count.");
         }
 
-        if (options.Mechanism is not null && (verb != "count" || options.Follow || options.All))
+        if (options.Mechanism != ProbeMechanism.Auto && verb == "list")
         {
-            throw new UsageException("--mechanism belongs to count, without --follow and --all.");
+            throw new UsageException("--mechanism belongs to trace, count, latency and stack.");
+        }
+
+        if (options.Mechanism == ProbeMechanism.Jump && verb == "stack")
+        {
+            throw new UsageException($"{verb} has no code yet that could run in the program: leave --mechanism away, or write --mechanism breakpoint.");
         }
 
         // Listing every instruction of everything is never meant.

@@ -24,8 +24,8 @@ internal sealed record ToolOptions
 
     public bool Verbose { get; init; }
 
-    /// <summary>How <c>count</c> arms probes, as a query; null: no query.</summary>
-    public ProbeMechanism? Mechanism { get; init; }
+    /// <summary>How probes are to be armed.</summary>
+    public ProbeMechanism Mechanism { get; init; }
 
     /// <summary>Whether <c>count</c> shows probes that were never hit.</summary>
     public bool All { get; init; }

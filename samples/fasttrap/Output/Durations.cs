@@ -5,6 +5,10 @@ namespace FastTrap.Tool.Output;
 /// <summary>Writes nanoseconds for people.</summary>
 internal static class Durations
 {
+    /// <summary>As <see cref="Format"/>, with tenths of nanoseconds below ten.</summary>
+    public static string FormatShort(double nanoseconds) =>
+        nanoseconds < 10 ? string.Create(CultureInfo.InvariantCulture, $"{nanoseconds:0.0} ns") : Format(nanoseconds);
+
     public static string Format(double nanoseconds) => nanoseconds switch
     {
         < 1e3 => string.Create(CultureInfo.InvariantCulture, $"{nanoseconds:0} ns"),

@@ -29,6 +29,21 @@ internal sealed class Histogram
         Maximum = Math.Max(Maximum, nanoseconds);
     }
 
+    /// <summary>Adds so many of a bucket, told by one of its values, without their sum; <see cref="Complete"/> says that.</summary>
+    public void Add(long nanoseconds, long count)
+    {
+        _buckets[BitOperations.Log2((ulong)nanoseconds | 1)] += count;
+        Count += count;
+    }
+
+    /// <summary>Says what the values were together.</summary>
+    public void Complete(double sum, long? minimum, long? maximum)
+    {
+        Sum = sum;
+        Minimum = minimum ?? long.MaxValue;
+        Maximum = maximum ?? 0;
+    }
+
     /// <summary>The buckets from the first to the last that is not empty.</summary>
     public IEnumerable<(long From, long To, long Count)> Buckets()
     {

@@ -5,6 +5,18 @@ internal static class Progress
 {
     private static readonly TimeSpan s_patience = TimeSpan.FromSeconds(0.5);
 
+    /// <summary>As the other, of work without a result.</summary>
+    public static Task WatchAsync(string what, Task work)
+    {
+        return WatchAsync(what, Finish());
+
+        async Task<bool> Finish()
+        {
+            await work.ConfigureAwait(false);
+            return true;
+        }
+    }
+
     /// <summary>Awaits work; after half a second a line says what is going on.</summary>
     public static async Task<T> WatchAsync<T>(string what, Task<T> work)
     {

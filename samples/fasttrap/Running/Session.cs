@@ -1,5 +1,6 @@
 using FastTrap.Tool.CommandLine;
 using FastTrap.Tool.Output;
+using FastTrap.Tool.Queries;
 
 namespace FastTrap.Tool.Running;
 
@@ -11,6 +12,10 @@ internal sealed class Session : IAsyncDisposable
     private readonly List<TracedProcess> _processes = [];
     private readonly List<ProbeEnabling> _enablings = [];
     private readonly List<StandingEnabling> _standing = [];
+    private readonly ThreadLooks _looks = new();
+    private QuerySet? _queries;
+    private readonly MechanismTotals _handled = new();
+    private Task<double?>? _trial;
 
     private Session(ToolOptions options, StopRequest stop)
     {
@@ -34,6 +39,9 @@ internal sealed class Session : IAsyncDisposable
     public static async Task<Session> OpenAsync(ToolOptions options, StopRequest stop)
     {
         Session session = new(options, stop);
+
+        // The library, too, looks at signals since there is a tracer.
+        stop.Renew();
         try
         {
             foreach (int processId in options.ProcessIds)
@@ -49,7 +57,6 @@ internal sealed class Session : IAsyncDisposable
                     session._tracer.CreateAsync(options.Command[0], [.. options.Command.Skip(1)], create, stop.Token)).ConfigureAwait(false));
             }
 
-            stop.Renew();
             return session;
         }
         catch
@@ -60,28 +67,36 @@ internal sealed class Session : IAsyncDisposable
     }
 
     /// <summary>Enables in every process what is asked for it, reports refusals, and lets a started command go.</summary>
-    /// <param name="requestsOf">The requests for one process.</param>
+    /// <param name="requestsOf">The requests for one process; there may be none.</param>
+    /// <param name="queries">The queries; null: there are none.</param>
     /// <exception cref="FastTrapException">No process has a probe that matches.</exception>
-    public async Task EnableAsync(Func<TracedProcess, IReadOnlyList<ProbeRequest>> requestsOf)
+    public async Task EnableAsync(Func<TracedProcess, CancellationToken, Task<IReadOnlyList<ProbeRequest>>> requestsOf, QuerySet? queries)
     {
+        _queries = queries;
         if (_options.Follow)
         {
-            foreach (ProbeRequest request in requestsOf(_processes[0]))
+            foreach (ProbeRequest request in await requestsOf(_processes[0], Stop.Token).ConfigureAwait(false))
             {
                 _standing.Add(await Progress.WatchAsync("enabling probes", _tracer.EnableAsync(request.Description, request.Options, cancellationToken: Stop.Token)).ConfigureAwait(false));
+            }
+
+            if (queries is not null)
+            {
+                await Progress.WatchAsync("enabling probes", queries.EnableEverywhereAsync(_tracer, Stop.Token)).ConfigureAwait(false);
             }
 
             await ResumeAsync().ConfigureAwait(false);
             return;
         }
 
+        int enabled = 0;
         FastTrapException? noMatch = null;
         foreach (TracedProcess process in _processes)
         {
             try
             {
-                _enablings.AddRange(await Progress.WatchAsync(
-                    $"enabling probes in {process.ProcessId}", process.EnableAsync(requestsOf(process), Stop.Token)).ConfigureAwait(false));
+                await Progress.WatchAsync($"enabling probes in {process.ProcessId}", EnableInAsync(process, requestsOf, queries)).ConfigureAwait(false);
+                enabled++;
             }
             catch (FastTrapException exception) when (exception.Error == FastTrapError.NoMatch && _processes.Count > 1)
             {
@@ -91,12 +106,12 @@ internal sealed class Session : IAsyncDisposable
             }
         }
 
-        if (_enablings.Count == 0 && noMatch is not null)
+        if (enabled == 0 && noMatch is not null)
         {
             throw noMatch;
         }
 
-        FailureReport.Write([.. _enablings.SelectMany(enabling => enabling.Failures)], _options.Verbose);
+        FailureReport.Write([.. _enablings.SelectMany(enabling => enabling.Failures), .. queries?.Failures ?? []], _options.Verbose);
         await ResumeAsync().ConfigureAwait(false);
     }
 
@@ -111,6 +126,9 @@ internal sealed class Session : IAsyncDisposable
             }
         }
 
+        // Another program meanwhile tells what is to be expected of breakpoints.
+        bool hasBreakpoints = _enablings.Count != 0 || _standing.Count != 0 || _queries?.Totals.All.Any(entry => entry.Mechanism == ProbeMechanism.Breakpoint) == true;
+        _trial = hasBreakpoints ? BreakpointTrial.RunAsync() : null;
         if (_options.Duration is TimeSpan duration)
         {
             Stop.RequestAfter(duration);
@@ -121,6 +139,8 @@ internal sealed class Session : IAsyncDisposable
     public async Task RunAsync(TimeSpan interval, Action tick)
     {
         Task allEnded = Task.WhenAll(_processes.Select(process => process.Completion));
+        using CancellationTokenSource end = new();
+        Task looking = _queries is { } queries ? _looks.RunAsync(() => _tracer.Processes, () => queries.Totals.JumpHits, end.Token) : Task.CompletedTask;
         using PeriodicTimer timer = new(interval);
         try
         {
@@ -140,23 +160,38 @@ internal sealed class Session : IAsyncDisposable
             // The way in which a run usually ends.
             return;
         }
+        finally
+        {
+            await end.CancelAsync().ConfigureAwait(false);
+            await looking.ConfigureAwait(false);
+        }
     }
 
     /// <summary>Removes all probes; afterwards no handler runs, and counts are final. The processes stay attached.</summary>
     public async Task DisableAsync()
     {
+        if (_queries is not null)
+        {
+            await _queries.DisableAsync().ConfigureAwait(false);
+        }
+
+        foreach (ProbeEnabling enabling in _enablings.Concat(_standing.SelectMany(standing => standing.Members)))
+        {
+            _handled.Add(enabling.GetCosts());
+        }
+
         foreach (StandingEnabling standing in _standing)
         {
             await standing.DisposeAsync().ConfigureAwait(false);
             await ComplainAsync(standing.Description, standing.HandlerErrors, standing.LastHandlerException).ConfigureAwait(false);
         }
 
-        foreach (FastTrapException failure in _standing.SelectMany(standing => standing.ProcessFailures).DistinctBy(failure => failure.Message).Take(10))
+        foreach (FastTrapException failure in _standing.SelectMany(standing => standing.ProcessFailures).Concat(_queries?.ProcessFailures ?? []).DistinctBy(failure => failure.Message).Take(10))
         {
             await Console.Error.WriteLineAsync($"fasttrap: {failure.Message}").ConfigureAwait(false);
         }
 
-        FailureReport.Write([.. _standing.SelectMany(standing => standing.Failures)], _options.Verbose);
+        FailureReport.Write([.. _standing.SelectMany(standing => standing.Failures), .. _options.Follow ? _queries?.Failures ?? [] : []], _options.Verbose);
         foreach (TracedProcess process in _processes.Where(process => process.Executions > 0 && !_options.Follow))
         {
             await Console.Error.WriteLineAsync(
@@ -168,6 +203,18 @@ internal sealed class Session : IAsyncDisposable
             await enabling.DisposeAsync().ConfigureAwait(false);
             await ComplainAsync(enabling.Description, enabling.HandlerErrors, enabling.LastHandlerException).ConfigureAwait(false);
         }
+    }
+
+    /// <summary>Says what hits have cost. After <see cref="DisableAsync"/>.</summary>
+    public async Task ReportCostsAsync()
+    {
+        if (_queries is not null)
+        {
+            _handled.Add(_queries.Totals);
+        }
+
+        double? trialNs = _trial is null ? null : await _trial.ConfigureAwait(false);
+        CostReport.Write(_handled, _looks, trialNs, _options.Verbose);
     }
 
     /// <summary>Waits for a started command, detaches from everything, and gives our exit code.</summary>
@@ -199,13 +246,32 @@ internal sealed class Session : IAsyncDisposable
         AttachOptions attach = new() { FollowChildren = _options.Follow, IncludeDescendants = _options.Follow };
         try
         {
-            _processes.Add(await Progress.WatchAsync($"attaching to {processId}", _tracer.AttachAsync(processId, attach, Stop.Token)).ConfigureAwait(false));
+            TracedProcess process = await Progress.WatchAsync($"attaching to {processId}", _tracer.AttachAsync(processId, attach, Stop.Token)).ConfigureAwait(false);
+            _processes.Add(process);
+            foreach (FastTrapException refusal in process.RefusedDescendants)
+            {
+                await Console.Error.WriteLineAsync($"fasttrap: left out: {refusal.Message}").ConfigureAwait(false);
+            }
         }
         catch (FastTrapException exception) when (
             exception.Error is FastTrapError.NoSuchProcess or FastTrapError.Zombie or FastTrapError.ProcessEnded
             && (_processes.Count > 0 || processId != _options.ProcessIds[^1]))
         {
             await Console.Error.WriteLineAsync($"fasttrap: left out: {exception.Message}").ConfigureAwait(false);
+        }
+    }
+
+    private async Task EnableInAsync(TracedProcess process, Func<TracedProcess, CancellationToken, Task<IReadOnlyList<ProbeRequest>>> requestsOf, QuerySet? queries)
+    {
+        IReadOnlyList<ProbeRequest> requests = await requestsOf(process, Stop.Token).ConfigureAwait(false);
+        if (requests.Count != 0)
+        {
+            _enablings.AddRange(await process.EnableAsync(requests, Stop.Token).ConfigureAwait(false));
+        }
+
+        if (queries is not null)
+        {
+            await queries.EnableInAsync(process, Stop.Token).ConfigureAwait(false);
         }
     }
 
@@ -226,5 +292,9 @@ internal sealed class Session : IAsyncDisposable
 
         _processes.Clear();
         await _tracer.DisposeAsync().ConfigureAwait(false);
+        if (_trial is not null)
+        {
+            await _trial.ConfigureAwait(false);
+        }
     }
 }

@@ -1,4 +1,5 @@
 using FastTrap.Tool.Output;
+using FastTrap.Tool.Queries;
 
 namespace FastTrap.Tool.Verbs;
 
@@ -101,6 +102,25 @@ internal sealed class LatencyRecorder
 /// <summary>The calls of one function.</summary>
 internal sealed class FunctionLatency(string name)
 {
+    /// <summary>What a query has timed; null of a function that was not called.</summary>
+    public static FunctionLatency? Of(QueryResult<ProbeLatencies> query)
+    {
+        ProbeLatencies result = query.Result;
+        if (result.Count == 0 || result.Enablings.SelectMany(enabling => enabling.Probes).FirstOrDefault() is not { } probe)
+        {
+            return null;
+        }
+
+        FunctionLatency latency = new($"{probe.Provider}:{probe.Module}:{probe.DisplayFunction}") { Unmatched = Math.Max(0, result.Count - result.ReturnCount) };
+        foreach (HistogramStep step in result.GetSteps())
+        {
+            latency.Times.Add(Math.Max(0, step.From), step.Count);
+        }
+
+        latency.Times.Complete(result.TotalNs, result.MinimumNs, result.MaximumNs);
+        return latency;
+    }
+
     public string Name { get; } = name;
 
     public Histogram Times { get; } = new();

@@ -1,5 +1,7 @@
+using System.Text;
 using FastTrap.Tool.CommandLine;
 using FastTrap.Tool.Output;
+using FastTrap.Tool.Queries;
 using FastTrap.Tool.Running;
 
 namespace FastTrap.Tool.Verbs;
@@ -7,8 +9,13 @@ namespace FastTrap.Tool.Verbs;
 /// <summary>Measures the time from entry to return of functions.</summary>
 internal sealed class LatencyVerb : Verb
 {
+    /// <summary>More functions than this are timed by handlers: each has memory of its own in the program.</summary>
+    private const int MostQueries = 64;
+
     private static readonly string[] s_names = ["entry", "return"];
     private readonly List<LatencyRecorder> _recorders = [];
+    private readonly Dictionary<TracedProcess, IReadOnlyList<ProbeDescription>> _functions = [];
+    private readonly QuerySet<ProbeLatencies> _latencies;
 
     public LatencyVerb(ToolOptions options, ResultWriter results)
         : base(options, results)
@@ -18,24 +25,58 @@ internal sealed class LatencyVerb : Verb
         {
             throw new UsageException($"latency measures whole functions; '{wrong}' names a point in one. Write module:function:entry.");
         }
+
+        _latencies = new QuerySet<ProbeLatencies>([], description => ProbeQuery.On(description).WithMechanism(options.Mechanism).Latency()) { Expand = process => _functions[process] };
     }
 
-    protected override IReadOnlyList<ProbeRequest> Requests(TracedProcess process)
+    protected override QuerySet Queries => _latencies;
+
+    /// <summary>A query for each function that is meant; or, of many, one recorder for all.</summary>
+    protected override async Task<IReadOnlyList<ProbeRequest>> RequestsAsync(TracedProcess process, CancellationToken cancellationToken)
     {
+        // malloc:entry and malloc:return ask for the same.
+        (string Provider, string Module, string Function)[] asked = [.. Options.Descriptions.Select(d => (d.Provider, d.Module, d.Function)).Distinct()];
+        HashSet<ProbeDescription> functions = [];
+        foreach ((string provider, string module, string function) in asked)
+        {
+            ProbeDescription entries = new(provider, module, function, "entry");
+            IReadOnlyList<ProbeInfo> found = await process.ListAsync(entries, cancellationToken).ConfigureAwait(false);
+            functions.UnionWith(found.Select(probe => new ProbeDescription(Escape(probe.Provider), Escape(probe.Module), Escape(probe.Function), "entry")));
+            if (found.Count == 0)
+            {
+                // Enabling says what is wrong with it.
+                functions.Add(entries);
+            }
+        }
+
+        bool isMany = functions.Count > MostQueries;
+        _functions[process] = isMany ? [] : [.. functions];
+        if (!isMany)
+        {
+            return [];
+        }
+
+        if (Options.Mechanism == ProbeMechanism.Jump)
+        {
+            throw new UsageException($"latency by jump is for {MostQueries} functions at most, and {functions.Count} match.");
+        }
+
+        if (Options.Verbose)
+        {
+            await Console.Error.WriteLineAsync($"fasttrap: {functions.Count} functions match; more than {MostQueries} are timed by breakpoints.").ConfigureAwait(false);
+        }
+
         LatencyRecorder recorder = new();
         _recorders.Add(recorder);
         ProbeOptions options = new() { OnHit = recorder.OnHit };
-
-        // malloc:entry and malloc:return ask for the same.
-        return [.. Options.Descriptions
-            .Select(d => (d.Provider, d.Module, d.Function)).Distinct()
-            .SelectMany(d => s_names.Select(name => new ProbeRequest(new ProbeDescription(d.Provider, d.Module, d.Function, name), options)))];
+        return [.. asked.SelectMany(d => s_names.Select(name => new ProbeRequest(new ProbeDescription(d.Provider, d.Module, d.Function, name), options)))];
     }
 
     protected override void Finish(Session session)
     {
-        List<FunctionLatency> all = [.. _recorders.SelectMany(recorder => recorder.Functions).OrderBy(latency => latency.Times.Sum)];
-        foreach (FunctionLatency latency in all)
+        IEnumerable<FunctionLatency> all = _recorders.SelectMany(recorder => recorder.Functions).Concat(_latencies.Results.DistinctBy(KeyOf).Select(FunctionLatency.Of).OfType<FunctionLatency>());
+        FunctionLatency[] ordered = [.. all.OrderBy(latency => latency.Times.Sum)];
+        foreach (FunctionLatency latency in ordered)
         {
             if (Options.Json)
             {
@@ -47,10 +88,25 @@ internal sealed class LatencyVerb : Verb
             }
         }
 
-        if (all.Count == 0)
+        if (ordered.Length == 0)
         {
             Console.Error.WriteLine("fasttrap: none of the functions was called.");
         }
+    }
+
+    /// <summary>Several names may be one function: the first speaks for all.</summary>
+    private static object KeyOf(QueryResult<ProbeLatencies> query) =>
+        query.Result.Enablings.SelectMany(enabling => enabling.Probes).FirstOrDefault() is { } probe ? (query.Process, probe.FunctionAddress) : query;
+
+    private static string Escape(string name)
+    {
+        StringBuilder escaped = new(name.Length);
+        foreach (char c in name)
+        {
+            escaped.Append(c is '*' or '?' or '[' or ']' or '\\' ? "\\" : "").Append(c);
+        }
+
+        return escaped.ToString();
     }
 
     private void Print(FunctionLatency latency)

@@ -31,18 +31,24 @@ internal sealed class ListVerb(ToolOptions options, ResultWriter results) : Verb
                     }
                 }
 
+                if (found == 0)
+                {
+                    foreach (ProbeDescription description in Options.Descriptions)
+                    {
+                        await Console.Error.WriteLineAsync($"fasttrap: {session.Processes[0].ExplainNoMatch(description)}").ConfigureAwait(false);
+                    }
+                }
+
                 await session.ResumeAsync().ConfigureAwait(false);
                 Results.Flush();
                 int code = await session.CloseAsync().ConfigureAwait(false);
-                return found > 0 ? code : Nothing();
+                return found > 0 ? code : 1;
             }
         }
 
         Results.Flush();
         return found > 0 ? 0 : Nothing();
     }
-
-    protected override IReadOnlyList<ProbeRequest> Requests(TracedProcess process) => [];
 
     protected override void Finish(Session session)
     {

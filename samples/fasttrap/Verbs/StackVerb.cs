@@ -9,12 +9,12 @@ internal sealed class StackVerb(ToolOptions options, ResultWriter results) : Ver
 {
     private readonly List<StackRecorder> _recorders = [];
 
-    protected override IReadOnlyList<ProbeRequest> Requests(TracedProcess process)
+    protected override Task<IReadOnlyList<ProbeRequest>> RequestsAsync(TracedProcess process, CancellationToken cancellationToken)
     {
         StackRecorder recorder = new(process, Options.StackDepth);
         _recorders.Add(recorder);
         ProbeOptions options = new() { OnHit = recorder.OnHit };
-        return [.. Options.Descriptions.Select(description => new ProbeRequest(description, options))];
+        return Task.FromResult<IReadOnlyList<ProbeRequest>>([.. Options.Descriptions.Select(description => new ProbeRequest(description, options))]);
     }
 
     protected override void Finish(Session session)

@@ -1,29 +1,28 @@
-using System.Runtime.CompilerServices;
-
 namespace FastTrap.Tool.Verbs;
 
-/// <summary>A hit on its way from the control thread to the printer.</summary>
-internal struct TraceRecord
+/// <summary>A hit on its way to the printer.</summary>
+internal sealed class TraceRecord
 {
-    public Probe Probe;
-    public int ProcessId;
-    public int ThreadId;
-    public long TimeNs;
-    public ulong ProgramCounter;
-    public ulong ReturnValue;
-    public int ArgumentCount;
-    public TraceArguments Arguments;
+    public required Probe Probe { get; init; }
+
+    public required int ProcessId { get; init; }
+
+    public required int ThreadId { get; init; }
+
+    public required long TimeNs { get; init; }
+
+    public required ulong ProgramCounter { get; init; }
+
+    public ulong ReturnValue { get; init; }
+
+    public ulong[] Arguments { get; set; } = [];
 
     /// <summary>Of a static probe, what the arguments are.</summary>
-    public ArgumentKind[]? Kinds;
+    public ArgumentKind[]? Kinds { get; set; }
 
     /// <summary>Of a static probe, the texts that arguments point to.</summary>
-    public string?[]? Texts;
-}
+    public string?[]? Texts { get; set; }
 
-/// <summary>The arguments of a <see cref="TraceRecord"/>.</summary>
-[InlineArray(ProbeOptions.MaximumArgumentCount)]
-internal struct TraceArguments
-{
-    private ulong _first;
+    /// <summary>Whether the program's author says what the arguments are: USDT and DOF.</summary>
+    public bool IsDescribed => Kinds is not null;
 }

@@ -1,5 +1,6 @@
 using FastTrap.Tool.CommandLine;
 using FastTrap.Tool.Output;
+using FastTrap.Tool.Queries;
 using FastTrap.Tool.Running;
 
 namespace FastTrap.Tool.Verbs;
@@ -14,8 +15,8 @@ internal abstract class Verb(ToolOptions options, ResultWriter results)
     public static Verb Create(ToolOptions options, ResultWriter results) => options.Verb switch
     {
         "list" => new ListVerb(options, results),
+        "clean" => new CleanVerb(options, results),
         "trace" => new TraceVerb(options, results),
-        "count" when options.Mechanism is not null => new QueryCountVerb(options, results),
         "count" => new CountVerb(options, results),
         "latency" => new LatencyVerb(options, results),
         _ => new StackVerb(options, results),
@@ -27,20 +28,28 @@ internal abstract class Verb(ToolOptions options, ResultWriter results)
         Session session = await Session.OpenAsync(Options, stop).ConfigureAwait(false);
         await using (session.ConfigureAwait(false))
         {
-            await session.EnableAsync(Requests).ConfigureAwait(false);
+            await session.EnableAsync(RequestsAsync, Queries).ConfigureAwait(false);
             await ObserveAsync(session).ConfigureAwait(false);
             await session.DisableAsync().ConfigureAwait(false);
+            await DrainAsync().ConfigureAwait(false);
             Finish(session);
             Results.Flush();
+            await session.ReportCostsAsync().ConfigureAwait(false);
             return await session.CloseAsync().ConfigureAwait(false);
         }
     }
 
-    /// <summary>What to enable in a process.</summary>
-    protected abstract IReadOnlyList<ProbeRequest> Requests(TracedProcess process);
+    /// <summary>What is asked by queries; null: nothing.</summary>
+    protected virtual QuerySet? Queries => null;
+
+    /// <summary>What to enable in a process for handlers. Asked before the queries are enabled there.</summary>
+    protected virtual Task<IReadOnlyList<ProbeRequest>> RequestsAsync(TracedProcess process, CancellationToken cancellationToken) => Task.FromResult<IReadOnlyList<ProbeRequest>>([]);
 
     /// <summary>Runs until it is time to stop.</summary>
     protected virtual Task ObserveAsync(Session session) => session.RunAsync(TimeSpan.FromSeconds(0.5), static () => { });
+
+    /// <summary>The probes are removed: waits for what is still on its way.</summary>
+    protected virtual Task DrainAsync() => Task.CompletedTask;
 
     /// <summary>Prints what was gathered. No handler runs any more; the processes can still be asked for names.</summary>
     protected abstract void Finish(Session session);

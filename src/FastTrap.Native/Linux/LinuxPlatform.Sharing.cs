@@ -7,8 +7,6 @@ namespace FastTrap.Native;
 /// <summary>Memory shared with targets, and the time counter of the processor.</summary>
 internal sealed unsafe partial class LinuxPlatform
 {
-    private const int PageLength = 4096;
-
     /// <summary>Attempts of which the one counts that took the shortest time: no interrupt came in between.</summary>
     private const int ClockAttempts = 5;
 
@@ -75,27 +73,57 @@ internal sealed unsafe partial class LinuxPlatform
         return Errno.None;
     }
 
+    public Errno Execute(ReadOnlySpan<byte> code, int count, nint address, Action before, Span<ulong> results)
+    {
+        if (RuntimeInformation.ProcessArchitecture != Architecture.X64)
+        {
+            return Errno.ENOSYS;
+        }
+
+        nint start = MapCode(code);
+        if (start <= 0)
+        {
+            return (Errno)(-start);
+        }
+
+        var function = (delegate* unmanaged<int, nint, ulong>)start;
+        foreach (ref ulong result in results)
+        {
+            before();
+            result = function(count, address);
+        }
+
+        return Check(LibC.munmap((byte*)start, (nuint)code.Length));
+    }
+
     /// <summary>A few instructions which .NET has no word for, in a page of their own; or a negative errno.</summary>
     private static nint MapCounter()
     {
         ReadOnlySpan<byte> code = RuntimeInformation.ProcessArchitecture == Architecture.X64
             ? [0x0f, 0xae, 0xe8, 0x0f, 0x31, 0x48, 0xc1, 0xe2, 0x20, 0x48, 0x09, 0xd0, 0xc3] // lfence; rdtsc; shl $32, %rdx; or %rdx, %rax; ret
             : [0xdf, 0x3f, 0x03, 0xd5, 0x40, 0xe0, 0x3b, 0xd5, 0xc0, 0x03, 0x5f, 0xd6]; // isb; mrs x0, cntvct_el0; ret
-        byte* page = LibC.mmap(
-            null, PageLength, RemoteMemoryMap.PROT_READ | RemoteMemoryMap.PROT_WRITE, RemoteMemoryMap.MAP_PRIVATE | RemoteMemoryMap.MAP_ANONYMOUS, -1, 0);
-        if (page == (byte*)-1)
+        return MapCode(code);
+    }
+
+    /// <summary>Code in pages of its own; or a negative errno.</summary>
+    private static nint MapCode(ReadOnlySpan<byte> code)
+    {
+        nuint length = (nuint)code.Length;
+        byte* start = LibC.mmap(
+            null, length, RemoteMemoryMap.PROT_READ | RemoteMemoryMap.PROT_WRITE, RemoteMemoryMap.MAP_PRIVATE | RemoteMemoryMap.MAP_ANONYMOUS, -1, 0);
+        if (start == (byte*)-1)
         {
             return -(nint)LibC.LastError;
         }
 
-        code.CopyTo(new Span<byte>(page, PageLength));
-        if (LibC.mprotect(page, PageLength, RemoteMemoryMap.PROT_READ | RemoteMemoryMap.PROT_EXEC) != 0)
+        code.CopyTo(new Span<byte>(start, code.Length));
+        if (LibC.mprotect(start, length, RemoteMemoryMap.PROT_READ | RemoteMemoryMap.PROT_EXEC) != 0)
         {
             nint error = -(nint)LibC.LastError;
-            _ = LibC.munmap(page, PageLength);
+            _ = LibC.munmap(start, length);
             return error;
         }
 
-        return (nint)page;
+        return start is null ? -(nint)Errno.ENOMEM : (nint)start;
     }
 }

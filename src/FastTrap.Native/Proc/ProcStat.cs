@@ -7,14 +7,18 @@ namespace FastTrap.Native;
 /// <param name="StartTime">Clock ticks after boot; with the pid it names one process for all time.</param>
 /// <param name="Processor">The CPU it runs, or last ran, on; -1 where the kernel does not say.</param>
 /// <param name="RealTimePriority">1 to 99 for threads of the real-time policies; else 0.</param>
-internal readonly record struct ProcStat(char State, int ParentProcessId, uint Flags, ulong StartTime, int Processor, int RealTimePriority)
+/// <param name="ProcessorTime">What its threads have spent on processors, in clock ticks of 10 ms.</param>
+internal readonly record struct ProcStat(char State, int ParentProcessId, uint Flags, ulong StartTime, int Processor, int RealTimePriority, TimeSpan ProcessorTime)
 {
     private const uint PF_KTHREAD = 0x00200000;
     private const int ParentField = 4;
     private const int FlagsField = 9;
+    private const int UserTimeField = 14;
+    private const int SystemTimeField = 15;
     private const int StartTimeField = 22;
     private const int ProcessorField = 39;
     private const int RealTimePriorityField = 40;
+    private const int TicksPerSecond = 100;
 
     public bool IsKernelThread => (Flags & PF_KTHREAD) != 0;
 
@@ -58,11 +62,15 @@ internal readonly record struct ProcStat(char State, int ParentProcessId, uint F
         int parent = 0;
         ulong flags = 0;
         ulong startTime = 0;
+        ulong userTime = 0;
+        ulong systemTime = 0;
         for (int field = ParentField; field <= StartTimeField; field++)
         {
             if (!ProcText.TryTakeWord(ref rest, out ReadOnlySpan<byte> word)
                 || (field == ParentField && !ProcText.TryParse(word, out parent))
                 || (field == FlagsField && (!ProcText.TryParse(word, out flags) || flags > uint.MaxValue))
+                || (field == UserTimeField && !ProcText.TryParse(word, out userTime))
+                || (field == SystemTimeField && !ProcText.TryParse(word, out systemTime))
                 || (field == StartTimeField && !ProcText.TryParse(word, out startTime)))
             {
                 return false;
@@ -80,7 +88,7 @@ internal readonly record struct ProcStat(char State, int ParentProcessId, uint F
             }
         }
 
-        stat = new ProcStat((char)state[0], parent, (uint)flags, startTime, processor, priority);
+        stat = new ProcStat((char)state[0], parent, (uint)flags, startTime, processor, priority, new TimeSpan((long)(userTime + systemTime) * (TimeSpan.TicksPerSecond / TicksPerSecond)));
         return true;
     }
 }

@@ -1,3 +1,4 @@
+using System.Numerics;
 using System.Runtime.InteropServices;
 using System.Text;
 using Microsoft.Win32.SafeHandles;
@@ -139,14 +140,28 @@ internal sealed unsafe class LoadedImage
     {
         lock (s_names)
         {
-            while (!s_names.Add(path))
+            string name = path;
+            for (uint number = 1; !s_names.Add(name); number++)
             {
-                int slash = path.LastIndexOf('/');
-                path = $"{path[..slash]}/.{path[slash..]}";
+                name = Spell(path, number);
             }
+
+            return name;
+        }
+    }
+
+    /// <summary>The same path with a number in it, in binary: <c>/.</c> is 1, <c>/</c> is 0.</summary>
+    private static string Spell(string path, uint number)
+    {
+        StringBuilder spelled = new();
+        int slash = path.LastIndexOf('/');
+        spelled.Append(path, 0, slash);
+        for (int bit = BitOperations.Log2(number); bit >= 0; bit--)
+        {
+            spelled.Append((number >> bit & 1) != 0 ? "/." : "/");
         }
 
-        return path;
+        return spelled.Append(path, slash, path.Length - slash).ToString();
     }
 
     private static void Release(string path)

@@ -27,6 +27,10 @@ namespace FastTrap.Native;
 /// On arm64 a system call loses what SVE registers hold beyond 128 bits, and all predicates: they are kept and restored where the thread uses them.
 /// </para>
 /// <para>
+/// A tracer that is killed leaves the thread with our registers. So on x86-64, where the target has the instructions (<see cref="EscapeRoute"/>), the call is made in front of a signal frame of the thread as it is
+/// (<see cref="X64SignalFrame"/>): left alone, it returns into that and goes on as if nothing had been.
+/// </para>
+/// <para>
 /// Not for a thread inside an rseq critical section: the kernel forgets the section when it sees the thread elsewhere. A thread in a
 /// system call is never in one.
 /// </para>
@@ -122,8 +126,7 @@ internal ref struct RemoteSystemCall
         // From an exec or clone stop the thread still has to leave that system call, which sets registers.
         Errno error = ReachEventStop();
         if (error != Errno.None || (error = _platform.GetRegisters(id, ref saved)) != Errno.None
-            || (error = _platform.GetSignalMask(id, out ulong mask)) != Errno.None
-            || (error = _platform.SetSignalMask(id, s_asynchronousSignals)) != Errno.None)
+            || (error = _platform.GetSignalMask(id, out ulong mask)) != Errno.None)
         {
             return error;
         }
@@ -131,7 +134,16 @@ internal ref struct RemoteSystemCall
         byte[]? vectors = SaveLongVectors();
         RegisterSet registers = saved;
         Prepare(ref registers, number, arguments);
+        if (_thread.Escape.IsPresent(_platform, _thread.ProcessId)
+            && X64SignalFrame.TryWrite(_platform, in _thread, in saved, mask, out ulong frame))
+        {
+            registers.ProgramCounter = _thread.Escape.CallAddress;
+            registers[X64Register.Rsp] = frame;
+        }
+
+        // The registers first, and last: with them, a thread that nobody stops any more gets its mask back by itself.
         error = _platform.SetRegisters(id, in registers);
+        error = error == Errno.None ? _platform.SetSignalMask(id, s_asynchronousSignals) : error;
         if (error == Errno.None)
         {
             error = Execute(number, in registers, out value);
@@ -139,9 +151,9 @@ internal ref struct RemoteSystemCall
 
         // Restoring is tried whatever happened; on death it fails with ESRCH, which is the answer then.
         Errno restoreError = error == Errno.ESRCH ? error : ReachEventStop();
-        restoreError = restoreError != Errno.None ? restoreError : _platform.SetRegisters(id, in saved);
-        restoreError = restoreError != Errno.None || vectors is null ? restoreError : _platform.SetRegisterSet(id, PtraceRequest.NT_ARM_SVE, vectors);
         restoreError = restoreError != Errno.None ? restoreError : _platform.SetSignalMask(id, mask);
+        restoreError = restoreError != Errno.None || vectors is null ? restoreError : _platform.SetRegisterSet(id, PtraceRequest.NT_ARM_SVE, vectors);
+        restoreError = restoreError != Errno.None ? restoreError : _platform.SetRegisters(id, in saved);
         error = restoreError != Errno.None ? restoreError : error;
         return error == Errno.None && _isTrappedByFilter ? Errno.EPERM : error;
     }

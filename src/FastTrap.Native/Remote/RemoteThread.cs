@@ -7,7 +7,8 @@ namespace FastTrap.Native;
 /// <param name="ThreadId">The thread, traced by the calling thread and standing in a stop.</param>
 /// <param name="Architecture">The target's.</param>
 /// <param name="SystemCallAddress">Where in the target a system call instruction is (<see cref="SystemCallInstruction"/>).</param>
-internal readonly record struct RemoteThread(int ProcessId, int ThreadId, Architecture Architecture, ulong SystemCallAddress);
+/// <param name="Escape">How the thread comes back if the tracer is killed meanwhile; the default: it does not.</param>
+internal readonly record struct RemoteThread(int ProcessId, int ThreadId, Architecture Architecture, ulong SystemCallAddress, EscapeRoute Escape = default);
 
 /// <summary>What came of a remote system call.</summary>
 /// <param name="Error">

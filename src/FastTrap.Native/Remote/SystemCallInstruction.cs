@@ -14,7 +14,11 @@ internal static class SystemCallInstruction
     /// <summary>
     /// Looks into the vdso first, then into the dynamic linker and the C library, then anywhere executable. ENOENT if there is none.
     /// </summary>
-    public static Errno Find(IPlatform platform, int processId, Architecture architecture, out ulong address)
+    public static Errno Find(IPlatform platform, int processId, Architecture architecture, out ulong address) =>
+        FindBytes(platform, processId, Bytes(architecture), architecture == Architecture.X64 ? 1 : Bytes(architecture).Length, out address);
+
+    /// <summary>As <see cref="Find"/>, for other instructions.</summary>
+    public static Errno FindBytes(IPlatform platform, int processId, ReadOnlySpan<byte> wanted, int alignment, out ulong address)
     {
         address = 0;
         if (!ProcMaps.TryRead(platform, processId, out List<MemoryRegion> regions, out Errno error))
@@ -28,7 +32,7 @@ internal static class SystemCallInstruction
         long searched = 0;
         foreach (MemoryRegion region in regions)
         {
-            if (TrySearch(platform, processId, architecture, region, buffer, ref searched, out address))
+            if (TrySearch(platform, processId, wanted, alignment, region, buffer, ref searched, out address))
             {
                 return Errno.None;
             }
@@ -62,14 +66,13 @@ internal static class SystemCallInstruction
     private static bool TrySearch(
         IPlatform platform,
         int processId,
-        Architecture architecture,
+        ReadOnlySpan<byte> wanted,
+        int alignment,
         in MemoryRegion region,
         byte[] buffer,
         ref long searched,
         out ulong address)
     {
-        ReadOnlySpan<byte> wanted = Bytes(architecture);
-        int alignment = architecture == Architecture.X64 ? 1 : wanted.Length;
         ulong at = region.Start;
         while (at < region.End && searched < MaximalSearchLength)
         {
@@ -100,7 +103,7 @@ internal static class SystemCallInstruction
             }
 
             // One may lie across two chunks.
-            at += (ulong)(read < length ? read : length == buffer.Length ? length - alignment : length);
+            at += (ulong)(read < length ? read : length == buffer.Length ? length - Math.Max(alignment, wanted.Length - 1) : length);
             if (read < length)
             {
                 break;

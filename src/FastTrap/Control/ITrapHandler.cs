@@ -30,6 +30,9 @@ internal enum SignalOutcome
     /// <summary>The thread is to be stepped out of line first; then it is delivered.</summary>
     StepOut,
 
+    /// <summary>It is the handler's own, and over: the thread goes on.</summary>
+    Ignore,
+
     /// <summary>The thread stands as it is until the handler asks for <see cref="ControlThread.ReleaseStanding"/>: then it is asked again.</summary>
     Stand,
 }
@@ -48,6 +51,9 @@ internal interface ITrapHandler
 
     /// <summary>Whether a trap of the handler's stood at an address a moment ago, so that a thread may still be stopped on it.</summary>
     bool WasTrap(ulong address);
+
+    /// <summary>A trap of the library's own is about to be written.</summary>
+    void BeforeTrap(ulong address);
 
     /// <summary>Whether a trap of the handler's stands at an address.</summary>
     bool IsTrapAt(ulong address);
@@ -90,6 +96,9 @@ internal interface ITrapHandler
 
     /// <summary>Restores the whole text, now, before a detach.</summary>
     void RestoreText();
+
+    /// <summary>Whether the action for SIGTRAP stays as it is at the detach.</summary>
+    bool KeepsTrapAction { get; }
 
     /// <summary>Memory mapped in the target which a detach should unmap: start and length pairs.</summary>
     IReadOnlyList<(ulong Start, ulong Length)> MappedAreas { get; }

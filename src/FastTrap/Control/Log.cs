@@ -80,6 +80,9 @@ internal static partial class Log
     [LoggerMessage(25, LogLevel.Warning, "Process {ProcessId}: {Count} jumps could not be taken out in time; they lead, and are tried again")]
     public static partial void JumpsLeft(ILogger logger, int processId, int count);
 
+    [LoggerMessage(26, LogLevel.Warning, "Process {ProcessId}: an earlier tracer (process {OwnerProcessId}) had left {SiteCount} probes and {RegionCount} mappings, which were removed; {LeftCount} mappings stay")]
+    public static partial void LeftoversRemoved(ILogger logger, int processId, int ownerProcessId, int siteCount, int regionCount, int leftCount);
+
     [LoggerMessage(40, LogLevel.Error, "Process {ProcessId}: the semaphore at {Address:X} could not be lowered (errno {ErrorNumber}); the program goes on preparing arguments for a probe that nobody has enabled")]
     public static partial void SemaphoreNotLowered(ILogger logger, int processId, ulong address, int errorNumber);
 }

@@ -65,6 +65,9 @@ internal sealed class ProcessHandle
     /// <summary>Who answers traps; null while nothing was ever enabled.</summary>
     public ITrapHandler? Handler { get; set; }
 
+    /// <summary>Who measures for how long threads stand, while changes are under way. Control thread only.</summary>
+    public List<StallMeter> StallMeters { get; } = [];
+
     /// <summary>The library's own breakpoints.</summary>
     public ControlBreakpointTable ControlBreakpoints { get; }
 
@@ -79,6 +82,9 @@ internal sealed class ProcessHandle
 
     /// <summary>Where a system call instruction stands in the target; 0 until it was looked for.</summary>
     public ulong SystemCallAddress { get; set; }
+
+    /// <summary>How a thread that makes a system call for us comes back if the tracer is killed meanwhile; the default where the program has no such way.</summary>
+    public EscapeRoute Escape { get; set; }
 
     /// <summary>Ends with the exit, the death, the detach or the loss of the process.</summary>
     public Task<ProcessExit> Completion => _completion.Task;

@@ -1,4 +1,5 @@
 using System.Diagnostics.CodeAnalysis;
+using System.Runtime.InteropServices;
 using FastTrap.Native;
 
 namespace FastTrap.Control;
@@ -6,9 +7,9 @@ namespace FastTrap.Control;
 /// <summary>Maps and unmaps memory in the target, by one of its threads that is stopped. Control thread only.</summary>
 internal static class RemoteMap
 {
-    /// <summary>Maps readable, executable memory within <paramref name="reach"/> bytes of an address. The task is stopped on a trap: the safest point there is.</summary>
+    /// <summary>Maps private memory within <paramref name="reach"/> bytes of an address: readable and executable, or for data, writable. The task is stopped, best on a trap: the safest point there is.</summary>
     public static bool TryMapNear(
-        ProcessHandle process, TracedTask task, ulong near, ulong reach, ulong length, out ulong start, [NotNullWhen(false)] out string? reason)
+        ProcessHandle process, TracedTask task, ulong near, ulong reach, ulong length, out ulong start, [NotNullWhen(false)] out string? reason, bool isData = false)
     {
         start = 0;
         Errno error = ReadSeccomp(process, task, out int seccomp);
@@ -28,7 +29,8 @@ internal static class RemoteMap
         if (error == Errno.None)
         {
             List<SignalInfo> held = [];
-            error = RemoteMemoryMap.Map(process.Platform, thread, near, reach, length, held, out start, out WaitStatus last);
+            error = RemoteMemoryMap.Map(process.Platform, thread, near, reach, length, held, out start, out WaitStatus last,
+                RemoteMemoryMap.PROT_READ | (isData ? RemoteMemoryMap.PROT_WRITE : RemoteMemoryMap.PROT_EXEC));
             TakeOver(process, task, held, last);
         }
 
@@ -72,6 +74,12 @@ internal static class RemoteMap
     /// <summary>munmap by a stopped thread.</summary>
     public static Errno Unmap(ProcessHandle process, TracedTask task, ulong start, ulong length)
     {
+        if (process.Escape.FrameTop - start - 1 < length)
+        {
+            // The room for frames goes with it.
+            process.Escape = process.Escape with { FrameTop = 0 };
+        }
+
         Errno error = Prepare(process, task, out RemoteThread thread);
         if (error != Errno.None)
         {
@@ -146,9 +154,13 @@ internal static class RemoteMap
             }
 
             process.SystemCallAddress = address;
+            if (process.Architecture == Architecture.X64 && EscapeRoute.TryFind(process.Platform, process.ProcessId, out EscapeRoute route))
+            {
+                process.Escape = route;
+            }
         }
 
-        thread = new RemoteThread(process.ProcessId, task.ThreadId, process.Architecture, process.SystemCallAddress);
+        thread = new RemoteThread(process.ProcessId, task.ThreadId, process.Architecture, process.SystemCallAddress, process.Escape);
         return Errno.None;
     }
 

@@ -32,6 +32,7 @@ internal sealed partial class Proc
         RequireAlive();
         RequireMemory();
         Dictionary<string, Provider> providers = [];
+        Process.StallMeters.AddRange(requests.Select(r => r.Enabling.StallMeter));
         try
         {
             HoldProviders(requests, providers);
@@ -120,6 +121,11 @@ internal sealed partial class Proc
         {
             _fresh = [];
             _unarmed.Clear();
+            foreach ((ProbeEnabling enabling, _) in requests)
+            {
+                Process.StallMeters.Remove(enabling.StallMeter);
+            }
+
             foreach (Provider provider in providers.Values)
             {
                 _core.Providers.Release(provider, ProviderHold.Creating);
@@ -169,6 +175,23 @@ internal sealed partial class Proc
 
     /// <summary>Takes an enabling out: once this has run, none of its handlers runs or will run.</summary>
     public IEnumerator<bool> Disable(ProbeEnabling enabling)
+    {
+        Process.StallMeters.Add(enabling.StallMeter);
+        try
+        {
+            using IEnumerator<bool> slices = TakeOut(enabling);
+            while (slices.MoveNext())
+            {
+                yield return true;
+            }
+        }
+        finally
+        {
+            Process.StallMeters.Remove(enabling.StallMeter);
+        }
+    }
+
+    private IEnumerator<bool> TakeOut(ProbeEnabling enabling)
     {
         if (IsGone || !_enablings.Remove(enabling))
         {

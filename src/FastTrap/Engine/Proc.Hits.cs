@@ -38,7 +38,7 @@ internal sealed partial class Proc
             return _slots.IsTouchTrap(address) || TryFindSlotTrap(address, out _);
         }
 
-        return IsTrapAt(address) || (WasTrap(address) && IsLongerThanTrap(address));
+        return IsTrapAt(address) || _jump.IsTrapAt(address) || (WasTrap(address) && IsLongerThanTrap(address));
     }
 
     private bool TryFindSlotTrap(ulong address, [NotNullWhen(true)] out Tracepoint? tracepoint) =>

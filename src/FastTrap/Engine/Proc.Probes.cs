@@ -1,3 +1,4 @@
+using FastTrap.Engine.Mechanisms;
 using FastTrap.Isa;
 
 namespace FastTrap.Engine;
@@ -50,10 +51,10 @@ internal sealed partial class Proc
             return true;
         }
 
-        if (enabling.Program is { Mechanism: ProbeMechanism.Jump } && Array.Exists(spec.Instructions, i => FindTracepoint(i.Address) is { IsUsed: true }))
+        if (enabling.Program is { Mechanism: ProbeMechanism.Jump or ProbeMechanism.InProcessTrap } program && Array.Exists(spec.Instructions, i => FindTracepoint(i.Address) is { IsUsed: true }))
         {
             // Others have a trap there, or would need one.
-            refusal = ProbeRefusal.NotByJump;
+            refusal = JumpMechanism.RefusalOf(program);
             return false;
         }
 

@@ -61,6 +61,7 @@ internal sealed partial class Proc : ITrapHandler
         _slots = new SlotSpace(process, Isa);
         _breakpoint = new BreakpointMechanism(this, _memory, _slots, _taskMemory);
         _jump = new JumpMechanism(this, _memory, _breakpoint);
+        _semaphores.Noted = _jump.NoteSemaphore;
     }
 
     public TracerCore Core => _core;
@@ -79,18 +80,28 @@ internal sealed partial class Proc : ITrapHandler
     /// <summary>Whether the address space is gone.</summary>
     public bool IsGone { get; private set; }
 
-    public IReadOnlyList<(ulong Start, ulong Length)> MappedAreas => _jump.IsUsed ? [.. _slots.Mapped, .. _jump.Mapped] : _slots.Mapped;
+    /// <summary>Whether the process is being let go of with its jumps in place.</summary>
+    public bool IsLettingGo { get; private set; }
+
+    public bool KeepsTrapAction => IsLettingGo && _jump.Guard.IsInstalled;
+
+    public IReadOnlyList<(ulong Start, ulong Length)> MappedAreas => _jump.IsUsed && !IsLettingGo ? [.. _slots.Mapped, .. _jump.Mapped] : _slots.Mapped;
+
+    /// <summary>Counters of static probes.</summary>
+    public SemaphoreLedger Semaphores => _semaphores;
 
     /// <summary>The mechanism that needs no stops.</summary>
     public JumpMechanism Jump => _jump;
 
     public bool WasTrap(ulong address) => _ledger.Contains(address) && !HasOwnTrap(address);
 
+    public void BeforeTrap(ulong address) => _jump.BeforeTrap(address);
+
     public bool IsTrapAt(ulong address) => _table.Find(address) is { ArmedBy: BreakpointMechanism };
 
     public bool IsDisplaced(ulong address) => _jump.Index.FindWindow(address) is not null;
 
-    public bool IsOutOfLine(ulong address) => _slots.Contains(address) || _jump.Contains(address);
+    public bool IsOutOfLine(ulong address) => _slots.Contains(address) || (!IsLettingGo && _jump.Contains(address));
 
     public bool IsToStepOut(ulong address) => _jump.IsToStepOut(address);
 
@@ -164,7 +175,7 @@ internal sealed partial class Proc : ITrapHandler
         _memory.Dispose();
         _ledger.Release();
         _semaphores.Forget();
-        foreach (ProbeEnabling enabling in _enablings.ToArray())
+        foreach (ProbeEnabling enabling in IsLettingGo ? [] : _enablings.ToArray())
         {
             enabling.OnProcessGone();
             enabling.Program?.OnRemoved(this, isQuiet: false);
@@ -177,7 +188,7 @@ internal sealed partial class Proc : ITrapHandler
 
     public void RestoreText()
     {
-        if (HasLostMemory)
+        if (IsLettingGo || HasLostMemory)
         {
             return;
         }
@@ -193,11 +204,12 @@ internal sealed partial class Proc : ITrapHandler
 
     public void BeginRelease()
     {
-        if (IsGone || HasLostMemory || !_jump.IsUsed)
+        if (IsGone || IsLettingGo || HasLostMemory || !_jump.IsUsed)
         {
             return;
         }
 
+        _jump.EndLife();
         foreach (Tracepoint tracepoint in _table.All())
         {
             if (tracepoint.ArmedBy == _jump)

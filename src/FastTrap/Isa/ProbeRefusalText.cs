@@ -36,6 +36,7 @@ internal static class ProbeRefusalText
         ProbeRefusal.CodeChanged => "The code changed, or went away, before the probe could be enabled; enable it again.",
         ProbeRefusal.Unloaded => "The library was unloaded, and the probe with it; enable it again when the library is loaded again.",
         ProbeRefusal.NotByJump => "The Jump mechanism was asked for, and cannot be had there; allow any mechanism, or Breakpoint.",
+        ProbeRefusal.NotByInProcessTrap => "A trap that leads to code in the program was asked for, and cannot be had there; allow any mechanism, or Breakpoint.",
         ProbeRefusal.InvalidDof => "The program's own description of the probe (DOF) cannot be used; rebuild the program, or probe its functions.",
         ProbeRefusal.OverBudget => "Its hits cost more than its budget allows, so it was disabled; narrow the pattern, raise the budget, or let it be sampled (BudgetAction.Sample).",
         _ => throw new ArgumentOutOfRangeException(nameof(refusal), refusal, "Not a refusal."),

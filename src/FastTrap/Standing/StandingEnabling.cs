@@ -36,8 +36,10 @@ public sealed class StandingEnabling : IAsyncDisposable
     private bool _isDisposing;
     private Task? _disposal;
 
-    internal StandingEnabling(Roster roster, Engine.EnablingRoster enablings, ProbeDescription description, ProbeOptions? options, Func<TracedProcess, bool>? where)
+    internal StandingEnabling(
+        Roster roster, Engine.EnablingRoster enablings, ProbeDescription description, ProbeOptions? options, Func<TracedProcess, bool>? where, IStandingConsumer? consumer = null)
     {
+        Consumer = consumer;
         _roster = roster;
         _enablings = enablings;
         _where = where;
@@ -125,6 +127,9 @@ public sealed class StandingEnabling : IAsyncDisposable
             }
         }
     }
+
+    /// <summary>Who says what each member does; null: the options say it for all.</summary>
+    internal IStandingConsumer? Consumer { get; }
 
     internal ProbeOptions Options { get; }
 
@@ -265,6 +270,7 @@ public sealed class StandingEnabling : IAsyncDisposable
 
         _enablings.Remove(enabling);
         enabling.Process.Forget(enabling);
+        Consumer?.OnLeft(image);
     }
 
     internal void AddFailures(IEnumerable<ProbeFailure> failures)

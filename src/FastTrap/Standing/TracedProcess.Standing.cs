@@ -2,6 +2,7 @@ using System.Globalization;
 using FastTrap.Control;
 using FastTrap.Engine;
 using FastTrap.Probes;
+using Architecture = System.Runtime.InteropServices.Architecture;
 
 namespace FastTrap;
 
@@ -11,9 +12,22 @@ public sealed partial class TracedProcess
     /// <summary>The last of the changes that are made one after another: each waits for the one before it. None of them fails.</summary>
     private Task _changes = Task.CompletedTask;
 
+    private volatile FastTrapException[] _refusedDescendants = [];
+
+    /// <summary>Descendants that could not be attached to with it (<see cref="AttachOptions.IncludeDescendants"/>), each with the reason.</summary>
+    public IReadOnlyList<FastTrapException> RefusedDescendants => _refusedDescendants;
+
     internal string ProcessIdText { get; }
 
     internal bool IsOnControlThread => _handle.Thread.IsCurrent;
+
+    internal void AddRefusedDescendant(FastTrapException refusal)
+    {
+        using (_gate.Enter())
+        {
+            _refusedDescendants = [.. _refusedDescendants, refusal];
+        }
+    }
 
     /// <summary>Enables what stands and is not enabled yet, after the changes that are under way. Any thread.</summary>
     internal Task BringUpToDateAsync() => Change(Image, null);
@@ -53,7 +67,8 @@ public sealed partial class TracedProcess
         }
         else
         {
-            enabling = new ProbeEnabling(this, proc, standing.Description, standing.Options, [], standing);
+            ProbeOptions options = standing.Consumer?.OptionsFor(this, member.Image) ?? standing.Options;
+            enabling = new ProbeEnabling(this, proc, standing.Description, options, [], standing);
             using (_gate.Enter())
             {
                 if (_disposal is not null)
@@ -64,10 +79,26 @@ public sealed partial class TracedProcess
                 _enablings.Add(enabling);
             }
 
+            standing.Consumer?.OnMade(member.Image, enabling);
             member.Enabling = enabling;
         }
 
-        await _handle.Thread.RunSlicedAsync(_handle, Enable(member.Image, proc, [(enabling, match.Specs)])).ConfigureAwait(false);
+        bool mayJump = Architecture == Architecture.X64 && enabling.Program is { Mechanism: not ProbeMechanism.Breakpoint };
+        IReadOnlyList<ProbeSpec> specs = mayJump ? matcher.FindWindows(match.Specs, CancellationToken.None) : match.Specs;
+        try
+        {
+            await _handle.Thread.RunSlicedAsync(_handle, Enable(member.Image, proc, [(enabling, specs)])).ConfigureAwait(false);
+        }
+        catch (FastTrapException e) when (e.Error is FastTrapError.ProcessEnded or FastTrapError.Detached)
+        {
+            standing.Consumer?.OnLeft(member.Image);
+            throw;
+        }
+
+        if (standing.Consumer is { } consumer)
+        {
+            await consumer.OnEnabledAsync(member.Image).ConfigureAwait(false);
+        }
     }
 
     /// <summary>A followed process is over.</summary>

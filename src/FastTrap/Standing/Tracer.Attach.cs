@@ -94,6 +94,12 @@ public sealed partial class Tracer
 
         // A view shows the traps that may be written from now on.
         _views.MakeStale(process.ProcessId);
+        process.Reclaimer = () => ReclaimAsync(process.ProcessId);
+        if (!process.WasCreated)
+        {
+            await process.CleanAsync().ConfigureAwait(false);
+        }
+
         await process.BringUpToDateAsync().ConfigureAwait(false);
         return process;
     }

@@ -22,7 +22,7 @@ public sealed partial class Tracer
                 known.UnionWith(Processes.Select(p => p.ProcessId));
                 foreach (int id in FindDescendants(root.ProcessId).Where(known.Add))
                 {
-                    if (await TryAttachDescendantAsync(id, alone, cancellationToken).ConfigureAwait(false) is { } process)
+                    if (await TryAttachDescendantAsync(root, id, alone, cancellationToken).ConfigureAwait(false) is { } process)
                     {
                         attached.Add(process);
                     }
@@ -38,7 +38,7 @@ public sealed partial class Tracer
         }
     }
 
-    private async Task<TracedProcess?> TryAttachDescendantAsync(int id, AttachOptions options, CancellationToken cancellationToken)
+    private async Task<TracedProcess?> TryAttachDescendantAsync(TracedProcess root, int id, AttachOptions options, CancellationToken cancellationToken)
     {
         try
         {
@@ -51,6 +51,11 @@ public sealed partial class Tracer
         catch (FastTrapException e) when (e.Error == FastTrapError.AlreadyTraced && Processes.Any(p => p.ProcessId == id))
         {
             // Forked by one that is followed since the look.
+            return null;
+        }
+        catch (FastTrapException e)
+        {
+            root.AddRefusedDescendant(e);
             return null;
         }
     }

@@ -19,7 +19,9 @@ public sealed class MetaProviderTests
         Assert.That(refusal, Is.EqualTo(MetaRefusal.ReservedName));
         Assert.That(_parts.Meta.TryProvide(proc, new string('p', 54), ProviderStability.Pid, out refusal), Is.Null);
         Assert.That(refusal, Is.EqualTo(MetaRefusal.NameTooLong));
-        Assert.That(_parts.Meta.TryProvide(proc, "pid2", ProviderStability.Pid, out refusal)?.Name, Is.EqualTo("pid21"));
+        Assert.That(_parts.Meta.TryProvide(proc, "pid2", ProviderStability.Pid, out refusal), Is.Null);
+        Assert.That(refusal, Is.EqualTo(MetaRefusal.ReservedName));
+        Assert.That(_parts.Meta.TryProvide(proc, "pid2x", ProviderStability.Pid, out refusal)?.Name, Is.EqualTo("pid2x1"));
         Assert.That(refusal, Is.EqualTo(MetaRefusal.None));
     }
 

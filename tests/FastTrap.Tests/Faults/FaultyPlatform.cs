@@ -15,6 +15,10 @@ internal sealed class FaultyPlatform : IPlatform
     private int _calls;
     private int _victim;
     private int _isReached;
+    private int _callsToLive;
+
+    /// <summary>After so many calls of any kind, but waits that do not block, the next one throws: the thread that makes it is to end. 0: never.</summary>
+    public void DieAfter(int calls) => Volatile.Write(ref _callsToLive, calls);
 
     /// <summary>Whether the fault has happened.</summary>
     public bool IsReached => Volatile.Read(ref _isReached) != 0;
@@ -318,6 +322,11 @@ internal sealed class FaultyPlatform : IPlatform
     {
         error = Errno.None;
         isShort = false;
+        if (Volatile.Read(ref _callsToLive) != 0 && Interlocked.Decrement(ref _callsToLive) == 0)
+        {
+            throw new OperationCanceledException("The tracer dies here.");
+        }
+
         Fault? fault = _fault;
         if (fault is null || fault.Method != method || Interlocked.Increment(ref _calls) != fault.Call)
         {

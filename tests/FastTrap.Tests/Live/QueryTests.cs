@@ -85,7 +85,7 @@ public sealed class QueryTests : LiveTest
         const int Threads = 300;
         using TargetProcess target = TargetProcess.StartTarget("threads", arguments: ["2"]);
         TracedProcess process = await Tracer.AttachAsync(target.ProcessId);
-        ProbeLatencies times = await process.On("a.out:hot:entry").Latency().EnableAsync();
+        ProbeLatencies times = await process.On("a.out:hot:entry").WithMechanism(ProbeMechanism.Breakpoint).Latency().EnableAsync();
         Assert.That(target.SendAndReadCount($"churn {Threads}", "hot"), Is.EqualTo(Threads));
         await times.DisposeAsync();
         Assert.That((times.Count, times.ReturnCount, times.ThreadCount), Is.EqualTo(((long)Threads, (long)Threads, 0)));

@@ -29,27 +29,32 @@ public sealed class ToolTests
         }
     }
 
-    [TestCase("auto")]
-    [TestCase("breakpoint")]
-    public void CountByAMechanismIsTheTruth(string mechanism)
+    [TestCase("auto", "jump")]
+    [TestCase("jump", "jump")]
+    [TestCase("breakpoint", "breakpoint")]
+    public void CountByAMechanismIsTheTruthAndSaysWhatItCost(string mechanism, string had)
     {
         using PrivateDirectory directory = new("tool");
         string target = TargetBuilder.Build("calls");
         Dictionary<string, string> environment = new() { ["TARGET_NOWAIT"] = "1" };
         CommandResult result = Command.Run(
-            Tool, ["count", "--json", "--mechanism", mechanism, "-o", directory["counts"], "-c", $"'{target}' 4 100 37", "a.out:recurse:entry"], s_timeout, environment);
+            Tool, ["count", "--json", "-v", "--mechanism", mechanism, "-o", directory["counts"], "-c", $"'{target}' 4 100 37", "a.out:recurse:entry"], s_timeout, environment);
         Assert.That(result.ExitCode, Is.EqualTo(37), result.Error);
         long truth = long.Parse(result.Output.Split('\n').Single(line => line.StartsWith("count recurse ", StringComparison.Ordinal)).Split(' ')[2]);
         JsonElement row = JsonDocument.Parse(File.ReadAllText(directory["counts"])).RootElement;
         Assert.That(row.GetProperty("count").GetInt64(), Is.EqualTo(truth));
-        Assert.That(row.GetProperty(mechanism == "auto" ? "jump" : "breakpoint").GetInt32(), Is.EqualTo(1));
+        Assert.That(row.GetProperty("probe").GetString(), Does.EndWith(":recurse:entry"));
+        Assert.That(result.Error, Does.Contain($"fasttrap: 1 instruction by {had}, {truth} hits\n"));
+        Assert.That(result.Error, Does.Match(had == "jump" ? "a hit costs by jump [0-9.]+ ns predicted" : "a hit costs by breakpoint [0-9.]+ [num]?s predicted, [0-9.]+ [num]?s measured"));
     }
 
     [Test]
     public void SigtermPrintsWhatWasGatheredAndTheTargetGoesOn()
     {
         using TargetProcess target = TargetProcess.StartTarget("threads", arguments: ["2"]);
-        using TargetProcess tool = TargetProcess.Start(Tool, ["trace", "--json", "-p", $"{target.ProcessId}", "a.out:hot:entry", "a.out:hot:return"]);
+        
+        // By breakpoints all stand at one moment, which can be waited for.
+        using TargetProcess tool = TargetProcess.Start(Tool, ["trace", "--json", "--mechanism", "breakpoint", "-p", $"{target.ProcessId}", "a.out:hot:entry", "a.out:hot:return"]);
         TextCheck.WaitForProbes(target, tool);
 
         Assert.That(target.SendAndReadCount("go 5", "hot"), Is.EqualTo(10));
@@ -66,6 +71,63 @@ public sealed class ToolTests
         Assert.That(target.SendAndReadCount("go 3", "hot"), Is.EqualTo(6));
         target.SendLine("quit");
         Assert.That(target.WaitForExit().Code, Is.Zero);
+    }
+
+    /// <summary>Entries and returns come by two queries, from several threads; by jumps they come later than they are, by breakpoints at once.</summary>
+    [TestCase("auto", true)]
+    [TestCase("breakpoint", true)]
+    [TestCase("jump", false)]
+    public void TraceIsInTheOrderOfTimes(string mechanism, bool withReturns)
+    {
+        const int Calls = 2000;
+        using PrivateDirectory directory = new("tool");
+        string[] descriptions = withReturns ? ["a.out:hot:entry", "a.out:hot:return"] : ["a.out:hot:entry"];
+        using TargetProcess tool = TargetProcess.Start(
+            Tool, ["trace", "--json", "--mechanism", mechanism, "--args", "1", "-o", directory["trace"], "-c", $"'{TargetBuilder.Build("threads")}' 2", .. descriptions]);
+        Assert.That(tool.SendAndReadCount($"go {Calls}", "hot"), Is.EqualTo(2 * Calls));
+        tool.SendLine("quit");
+        Assert.That(tool.WaitForExit(), Is.EqualTo(new TargetExit(0, 0)), () => tool.Errors);
+        Assert.That(tool.Errors, Does.Not.Contain("lost").And.Contain($"by {(mechanism == "auto" ? "jump" : mechanism)} "));
+        JsonElement[] hits = [.. File.ReadAllLines(directory["trace"]).Select(line => JsonDocument.Parse(line).RootElement)];
+        Assert.That(hits.Select(hit => hit.GetProperty("timeNs").GetInt64()), Is.Ordered);
+        ILookup<int, JsonElement> threads = hits.ToLookup(hit => hit.GetProperty("tid").GetInt32());
+        Assert.That(threads, Has.Count.EqualTo(2));
+        foreach (IGrouping<int, JsonElement> thread in threads)
+        {
+            Assert.That(
+                thread.Select(hit => hit.TryGetProperty("args", out JsonElement args) ? args[0].GetInt32() : hit.GetProperty("returnValue").GetInt32()),
+                Is.EqualTo(Enumerable.Range(0, Calls).SelectMany(i => withReturns ? new[] { i, (2 * i) + 1 } : [i])));
+        }
+    }
+
+    /// <summary>What every instruction of a large part of libc needs takes a while.</summary>
+    [Test]
+    public void AnInterruptWhileEnablingIsToldAsOne()
+    {
+        using TargetProcess target = TargetProcess.StartTarget("threads", arguments: ["2"]);
+        using TargetProcess tool = TargetProcess.Start(Tool, ["count", "--mechanism", "breakpoint", "-p", $"{target.ProcessId}", "libc.so.6:[a-h]*:*", "libc.so.6:[a-h]*:return", "libc.so.6:*:entry"]);
+        while (tool.Exit is null && !tool.Errors.Contains("enabling probes", StringComparison.Ordinal))
+        {
+            tool.TryWaitForExit(TimeSpan.FromMilliseconds(10));
+        }
+
+        tool.Signal(Posix.SIGINT);
+        TargetExit exit = tool.WaitForExit();
+        Assert.That(exit.Signal, Is.Zero);
+        Assert.That(exit.Code, Is.Zero.Or.EqualTo(1));
+        Assert.That(tool.Errors, Does.Not.Contain("detached").And.Contain(exit.Code == 1 ? "interrupted before the probes were enabled" : "hit"));
+        TextCheck.AssertClean(target.ProcessId);
+    }
+
+    [Test]
+    public void ListAndCountSayTheSameOfWhatIsNotThere()
+    {
+        using TargetProcess target = TargetProcess.StartTarget("threads", arguments: ["2"]);
+        string[] of = ["-p", $"{target.ProcessId}", "libnothing.so:hot:entry"];
+        CommandResult list = Command.Run(Tool, ["list", .. of], s_timeout);
+        CommandResult count = Command.Run(Tool, ["count", .. of], s_timeout);
+        Assert.That((list.ExitCode, count.ExitCode), Is.EqualTo((1, 1)));
+        Assert.That(list.Error, Is.EqualTo(count.Error).And.Contain("no module 'libnothing.so' is loaded").And.Contain("fasttrap -f"));
     }
 
     [Test]
@@ -237,7 +299,7 @@ public sealed class ToolTests
             target.SendAndReadCount("go 1", "hot");
         }
 
-        Assert.That(tool.Errors, Is.EqualTo("code 1\n"));
+        Assert.That(tool.Errors.Split('\n').Where(line => !line.StartsWith("fasttrap: enabling", StringComparison.Ordinal)), Is.EqualTo(new[] { "code 1", "" }));
         TextCheck.AssertClean(target.ProcessId);
     }
 

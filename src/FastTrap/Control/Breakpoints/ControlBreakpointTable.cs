@@ -106,6 +106,7 @@ internal sealed class ControlBreakpointTable(ProcessHandle process)
 
         ControlBreakpoint breakpoint = new(address, bytes[..Trap.Length].ToArray(), instruction, isStanding, onHit);
         _current = [.. _current, breakpoint];
+        process.Handler?.BeforeTrap(address);
         int written = _platform.WriteCode(_memory!, address, Trap);
         if (written == Trap.Length)
         {

@@ -22,6 +22,12 @@ internal sealed class TracedTask(int threadId, ProcessHandle process)
 
     public TaskState State { get; set; }
 
+    /// <summary>When its stop may have begun (ticks of the clock); 0 while nobody measures.</summary>
+    public long StoppedSince { get; set; }
+
+    /// <summary>When it last went on while somebody measured.</summary>
+    public long WentOn { get; set; }
+
     /// <summary>The round of turns in which it reported last.</summary>
     public int LastRound { get; set; }
 

@@ -18,15 +18,19 @@ internal sealed class TrapDisposition
     private const ulong Distance = 1024;
 
     private readonly byte[] _action = new byte[Length];
+    private bool _isLearned;
+    private ulong _cover;
+    private ulong _current;
+    private ulong _spare;
 
     /// <summary>Whether the action was learned.</summary>
-    public bool IsKnown { get; private set; }
+    public bool IsKnown => _isLearned || _cover != 0;
 
     /// <summary>
     /// Whether the target ignores the signal. Then every trap resets that, and it is put back at the detach only: ignoring a signal makes the
     /// kernel drop what is pending, and so the traps of other threads.
     /// </summary>
-    public bool IsIgnored => IsKnown && BitConverter.ToUInt64(_action) == SIG_IGN;
+    public bool IsIgnored => _isLearned && _cover == 0 && BitConverter.ToUInt64(_action) == SIG_IGN;
 
     /// <summary>Whether a process has an action of its own, by /proc.</summary>
     public static bool IsNeeded(IPlatform platform, int processId)
@@ -39,12 +43,57 @@ internal sealed class TrapDisposition
     public Errno Learn(ProcessHandle process, TracedTask task)
     {
         Errno error = Call(process, task, isSet: false);
-        IsKnown = error == Errno.None;
+        _isLearned = error == Errno.None;
         return error;
     }
 
-    /// <summary>Puts the action back, through a stopped thread.</summary>
-    public Errno Restore(ProcessHandle process, TracedTask task) => Call(process, task, isSet: true);
+    /// <summary>
+    /// An action of ours stands in front of the target's own one from now on: it is what is put back after a trap, and the target's own at the end.
+    /// </summary>
+    /// <param name="installed">Where in the target our action is, as the kernel has it.</param>
+    /// <param name="current">Where in the target the address of the target's own action is.</param>
+    /// <param name="spare">Where in the target there is room for another.</param>
+    public void Cover(ulong installed, ulong current, ulong spare)
+    {
+        _cover = installed;
+        _current = current;
+        _spare = spare;
+    }
+
+    /// <summary>Puts back the action which a trap has reset, through a stopped thread.</summary>
+    public Errno Restore(ProcessHandle process, TracedTask task) =>
+        _cover != 0 ? RemoteMap.Invoke(process, task, n => n.RtSigAction, [Signal.SIGTRAP, _cover, 0, sizeof(ulong)]) : Call(process, task, isSet: true);
+
+    /// <summary>Puts back the target's own action, through a stopped thread, unless the target has set another one since.</summary>
+    public Errno End(ProcessHandle process, TracedTask task)
+    {
+        if (_cover == 0)
+        {
+            return Call(process, task, isSet: true);
+        }
+
+        Errno error = RemoteMap.Invoke(process, task, n => n.RtSigAction, [Signal.SIGTRAP, 0, _spare, sizeof(ulong)]);
+        if (error != Errno.None)
+        {
+            return error;
+        }
+
+        if (!TryReadWord(process, task, _spare, out ulong now) || !TryReadWord(process, task, _cover, out ulong ours) || !TryReadWord(process, task, _current, out ulong own))
+        {
+            return Errno.EFAULT;
+        }
+
+        // A trap may have reset it to the default action.
+        return now == ours || now == 0 ? RemoteMap.Invoke(process, task, n => n.RtSigAction, [Signal.SIGTRAP, own, 0, sizeof(ulong)]) : Errno.None;
+    }
+
+    private static bool TryReadWord(ProcessHandle process, TracedTask task, ulong address, out ulong value)
+    {
+        Span<byte> word = stackalloc byte[sizeof(ulong)];
+        bool isRead = process.Platform.ReadMemory(task.ThreadId, address, word) == word.Length;
+        value = isRead ? BitConverter.ToUInt64(word) : 0;
+        return isRead;
+    }
 
     private Errno Call(ProcessHandle process, TracedTask task, bool isSet)
     {

@@ -232,7 +232,7 @@ internal sealed partial class ControlThread
     /// <summary>Before the last thread goes: the target's action for SIGTRAP is put back, our memory unmapped.</summary>
     private void CleanUp(ProcessHandle process, IReadOnlyList<(ulong Start, ulong Length)> areas, bool mayUnmap)
     {
-        bool isAction = process.TrapDisposition is { IsKnown: true };
+        bool isAction = process.TrapDisposition is { IsKnown: true } && process.Handler?.KeepsTrapAction != true;
         if (!isAction && areas.Count == 0)
         {
             return;
@@ -244,7 +244,7 @@ internal sealed partial class ControlThread
             return;
         }
 
-        if (isAction && process.TrapDisposition!.Restore(process, worker) is var error and not Errno.None)
+        if (isAction && process.TrapDisposition!.End(process, worker) is var error and not Errno.None)
         {
             Log.DispositionNotRestored(_logger, process.ProcessId, (int)error);
         }

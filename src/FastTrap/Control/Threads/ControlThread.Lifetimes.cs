@@ -65,6 +65,7 @@ internal sealed partial class ControlThread
         process.Handler?.OnAddressSpaceGone();
         process.ControlBreakpoints.Forget();
         process.SystemCallAddress = 0;
+        process.Escape = default;
         process.TrapDisposition = null;
     }
 

@@ -48,6 +48,7 @@ internal sealed partial class ControlThread
     private void OnStop(TracedTask task, WaitStatus status)
     {
         task.LastRound = _round;
+        task.StoppedSince = task.Process.StallMeters.Count != 0 ? Math.Max(_lastIdle, task.WentOn) : 0;
         task.State = TaskState.Stopped;
         task.IsAtVfork = status.Event == PtraceEvent.Vfork;
         task.WasInterrupted = task.InterruptPending && status.Event == PtraceEvent.Stop && status.StopSignal == Signal.SIGTRAP;
@@ -133,6 +134,12 @@ internal sealed partial class ControlThread
         }
 
         _platform.SetRegisters(task.ThreadId, _registers);
+        if (outcome == SignalOutcome.Ignore)
+        {
+            Resume(task, 0);
+            return;
+        }
+
         if (outcome == SignalOutcome.Hold)
         {
             // Nothing else may come in between; faults of the instruction itself must.
@@ -365,6 +372,21 @@ internal sealed partial class ControlThread
         task.State = TaskState.Running;
         task.HasUnansweredTrap = false;
         _platform.Continue(task.ThreadId, signal);
+        if (task.StoppedSince != 0)
+        {
+            MeasureStop(task);
+        }
+    }
+
+    private static void MeasureStop(TracedTask task)
+    {
+        task.WentOn = Stopwatch.GetTimestamp();
+        foreach (StallMeter meter in task.Process.StallMeters)
+        {
+            meter.Add(task.WentOn - task.StoppedSince);
+        }
+
+        task.StoppedSince = 0;
     }
 
     /// <summary>Takes back one <see cref="TracedTask.Hold"/>; the last lets the thread go on. Control thread only. Nothing happens to one that is gone.</summary>

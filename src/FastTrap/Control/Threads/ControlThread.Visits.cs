@@ -1,3 +1,5 @@
+using System.Diagnostics;
+using System.Runtime.InteropServices;
 using FastTrap.Native;
 
 namespace FastTrap.Control;
@@ -11,6 +13,15 @@ internal sealed partial class ControlThread
 {
     /// <summary>More than any code of ours has, so that a repeated instruction, which is stepped through round by round, does not hold up everybody.</summary>
     private const int MaximumSteps = 4096;
+
+    private const ulong FaultSignals = (1UL << (Signal.SIGTRAP - 1)) | (1UL << (Signal.SIGSEGV - 1)) | (1UL << (Signal.SIGBUS - 1))
+        | (1UL << (Signal.SIGILL - 1)) | (1UL << (Signal.SIGFPE - 1));
+
+    /// <summary>rt_sigreturn on x86-64.</summary>
+    private const int SignalReturn = 15;
+
+    /// <summary>Each stands until those that were reported before it were looked at.</summary>
+    private const int InterruptedAtOnce = 4;
 
     private static readonly TimeSpan s_visitTimeout = TimeSpan.FromSeconds(2);
 
@@ -32,14 +43,21 @@ internal sealed partial class ControlThread
     /// <summary>Has every thread of a process looked at once; false if one could not be in time. Reports are handled meanwhile. Control thread only, and not from within a hit.</summary>
     public bool Visit(ProcessHandle process, IThreadVisit visit)
     {
-        foreach (TracedTask task in process.Tasks.Values.ToArray())
+        long start = Stopwatch.GetTimestamp();
+        TracedTask[] tasks = [.. process.Tasks.Values.Where(t => t.StandingSignal == 0)];
+        foreach (TracedTask task in tasks)
         {
-            if (task.StandingSignal != 0)
+            task.Visit = visit;
+        }
+
+        // Who sleeps is looked at first, so that those who are interrupted do not stand meanwhile; and of those there are a few at a time.
+        foreach (TracedTask task in tasks)
+        {
+            if (!IsToVisit(process, task, visit))
             {
                 continue;
             }
 
-            task.Visit = visit;
             if (task.State == TaskState.Stopped)
             {
                 LookAt(task);
@@ -48,19 +66,51 @@ internal sealed partial class ControlThread
             {
                 task.Visit = null;
             }
-            else
+
+            HandleWaiting();
+        }
+
+        foreach (TracedTask task in tasks)
+        {
+            if (IsToVisit(process, task, visit) && PumpUntil(() => CountInterrupted(process) < InterruptedAtOnce, s_visitTimeout - Stopwatch.GetElapsedTime(start))
+                && IsToVisit(process, task, visit))
             {
                 Interrupt(task);
             }
         }
 
-        bool isDone = PumpUntil(() => !process.Tasks.Values.Any(t => t.Visit == visit), s_visitTimeout);
-        foreach (TracedTask task in process.Tasks.Values)
+        bool isDone = PumpUntil(() => !tasks.Any(t => IsToVisit(process, t, visit)), s_visitTimeout - Stopwatch.GetElapsedTime(start));
+        foreach (TracedTask task in tasks)
         {
             task.Visit = null;
         }
 
         return isDone || process.IsOver;
+    }
+
+    private static bool IsToVisit(ProcessHandle process, TracedTask task, IThreadVisit visit) =>
+        task.Visit == visit && process.Tasks.TryGetValue(task.ThreadId, out TracedTask? current) && current == task;
+
+    private static int CountInterrupted(ProcessHandle process)
+    {
+        int count = 0;
+        foreach (TracedTask task in process.Tasks.Values)
+        {
+            count += task.InterruptPending ? 1 : 0;
+        }
+
+        return count;
+    }
+
+    /// <summary>Handles the reports that wait, and no others.</summary>
+    private void HandleWaiting()
+    {
+        int id;
+        while ((id = Ask(out WaitStatus status)) > 0)
+        {
+            OnReport(id, status);
+            TakeTurns();
+        }
     }
 
     /// <summary>The handler is prepared for the signal in front of which a thread stands.</summary>
@@ -158,18 +208,12 @@ internal sealed partial class ControlThread
     }
 
     /// <summary>
-    /// Steps a stopped thread until it is out of what the handler placed in the target. Signals that come meanwhile are kept in <see cref="TracedTask.HeldBehind"/>.
+    /// Steps a stopped thread until it is out of what the handler placed in the target. Signals that come meanwhile wait, blocked; a mask that a killed tracer would leave behind is set only then.
     /// </summary>
     private StepEnd StepOut(ITrapHandler handler, TracedTask task)
     {
-        const ulong Faults = (1UL << (Signal.SIGTRAP - 1)) | (1UL << (Signal.SIGSEGV - 1)) | (1UL << (Signal.SIGBUS - 1))
-            | (1UL << (Signal.SIGILL - 1)) | (1UL << (Signal.SIGFPE - 1));
         int id = task.ThreadId;
-        if (_platform.GetSignalMask(id, out ulong mask) != Errno.None || _platform.SetSignalMask(id, ~Faults) != Errno.None)
-        {
-            return StepEnd.StillIn;
-        }
-
+        ulong? mask = null;
         StepEnd end = StepEnd.StillIn;
         RegisterSet registers = new(task.Process.Architecture);
         for (int step = 0; step < MaximumSteps && end == StepEnd.StillIn; step++)
@@ -191,30 +235,41 @@ internal sealed partial class ControlThread
                 break;
             }
 
-            end = Step(task, registers.ProgramCounter);
+            bool returns = registers.Architecture == Architecture.X64 && (int)registers[X64Register.Rax] == SignalReturn;
+            ulong callee = registers.ProgramCounter;
+            end = Step(task, callee, ref mask);
+            if (mask is not null && returns && end != StepEnd.Ended
+                && SystemCallInstruction.IsAt(_platform, task.Process.ProcessId, Architecture.X64, callee) && _platform.GetSignalMask(id, out ulong returned) == Errno.None)
+            {
+                // It has set the mask of what it returned to.
+                mask = returned;
+                _ = _platform.SetSignalMask(id, ~FaultSignals);
+            }
         }
 
-        if (end != StepEnd.Ended)
+        if (mask is { } own && end != StepEnd.Ended)
         {
-            _platform.SetSignalMask(id, mask);
+            _platform.SetSignalMask(id, own);
         }
 
         return end;
     }
 
     /// <summary>Executes one instruction of a stopped thread.</summary>
-    private StepEnd Step(TracedTask task, ulong programCounter)
+    private StepEnd Step(TracedTask task, ulong programCounter, ref ulong? mask)
     {
         Span<byte> code = stackalloc byte[2];
         int read = _platform.ReadMemory(task.ThreadId, programCounter, code);
         bool pushesFlags = read > 0 && (code[0] == 0x9c || (read == 2 && code[0] == 0x66 && code[1] == 0x9c));
+        int waiting = 0;
         while (true)
         {
-            if (_platform.SingleStep(task.ThreadId, 0) != Errno.None)
+            if (_platform.SingleStep(task.ThreadId, waiting) != Errno.None)
             {
                 return StepEnd.Ended;
             }
 
+            waiting = 0;
             int id;
             WaitStatus status;
             do
@@ -242,7 +297,7 @@ internal sealed partial class ControlThread
                 continue;
             }
 
-            if (_platform.GetSignalInfo(id, out SignalInfo info) != Errno.None)
+            if (_platform.GetSignalInfo(task.ThreadId, out SignalInfo info) != Errno.None)
             {
                 return StepEnd.Ended;
             }
@@ -262,8 +317,27 @@ internal sealed partial class ControlThread
                 return StepEnd.Fault;
             }
 
-            (task.HeldBehind ??= []).Add(info);
+            if ((Signal.Bit(info.si_signo) & (FaultSignals | Signal.Bit(Signal.SIGSTOP))) != 0
+                || (mask is null && !TryBlock(task, ref mask)))
+            {
+                (task.HeldBehind ??= []).Add(info);
+                continue;
+            }
+
+            // Delivered to a thread that blocks it, it is pending again, with all its details.
+            waiting = info.si_signo;
         }
+    }
+
+    private bool TryBlock(TracedTask task, ref ulong? mask)
+    {
+        if (_platform.GetSignalMask(task.ThreadId, out ulong own) != Errno.None || _platform.SetSignalMask(task.ThreadId, ~FaultSignals) != Errno.None)
+        {
+            return false;
+        }
+
+        mask = own;
+        return true;
     }
 
     /// <summary>Flags that were pushed while a thread was stepped show that.</summary>

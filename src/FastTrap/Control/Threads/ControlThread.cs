@@ -45,6 +45,9 @@ internal sealed partial class ControlThread
     private bool _hadReport;
     private long _lastReport;
 
+    /// <summary>When no report waited, last.</summary>
+    private long _lastIdle;
+
     public ControlThread(IPlatform platform, TracerOptions options, ILogger logger)
     {
         _platform = platform;
@@ -256,7 +259,7 @@ internal sealed partial class ControlThread
         // Of one thread that was resumed a moment ago there is nothing yet: it is given the CPU before it is asked.
         bool polls = block && _spinTicks != 0 && _hadReport;
         WaitStatus status = default;
-        int id = polls && _tasks.Count == 1 ? 0 : _platform.Wait(-1, block: false, out status);
+        int id = polls && _tasks.Count == 1 ? 0 : Ask(out status);
         if (id == 0 && polls)
         {
             id = Poll(out status);
@@ -276,6 +279,7 @@ internal sealed partial class ControlThread
             {
                 Passes.Rest();
                 id = _platform.Wait(-1, block: true, out status);
+                _lastIdle = Stopwatch.GetTimestamp();
                 Passes.Pass();
             }
 
@@ -295,21 +299,30 @@ internal sealed partial class ControlThread
         }
     }
 
+    /// <summary>A report that waits; 0: none does.</summary>
+    private int Ask(out WaitStatus status)
+    {
+        long now = Stopwatch.GetTimestamp();
+        int id = _platform.Wait(-1, block: false, out status);
+        _lastIdle = id == 0 ? now : _lastIdle;
+        return id;
+    }
+
     private int Poll(out WaitStatus status)
     {
         long start = 0;
         do
         {
             Thread.Yield();
-            int id = _platform.Wait(-1, block: false, out status);
+            int id = Ask(out status);
             if (id != 0)
             {
                 return id;
             }
 
-            start = start == 0 ? Stopwatch.GetTimestamp() : start;
+            start = start == 0 ? _lastIdle : start;
         }
-        while (Stopwatch.GetTimestamp() - start < _spinTicks && _queue.IsEmpty);
+        while (_lastIdle - start < _spinTicks && _queue.IsEmpty);
         return 0;
     }
 
@@ -319,7 +332,7 @@ internal sealed partial class ControlThread
         long start = Stopwatch.GetTimestamp();
         while (!condition())
         {
-            int id = _platform.Wait(-1, block: false, out WaitStatus status);
+            int id = Ask(out WaitStatus status);
             if (id > 0)
             {
                 OnReport(id, status);

@@ -24,6 +24,9 @@ internal sealed class CostMeter(long frequency)
     /// <summary>Stops so far.</summary>
     public long Stops => Volatile.Read(ref _stops);
 
+    /// <summary>Nanoseconds of a stop, on average over all so far; 0 of none.</summary>
+    public double MeanNs => Stops is var stops and not 0 ? (double)Volatile.Read(ref _ticks) / stops * 1e9 / frequency : 0;
+
     /// <summary>Says when it begins.</summary>
     public void Begin(long now) => Volatile.Write(ref _begin, now);
 

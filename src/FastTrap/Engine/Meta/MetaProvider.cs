@@ -14,7 +14,7 @@ internal sealed class MetaProvider(ProviderTable providers, ProbeRegistry regist
     public Provider? TryProvide(ProcEntry proc, string baseName, ProviderStability stability, out MetaRefusal refusal)
     {
         refusal = !ProviderTable.HasRoom(baseName) ? MetaRefusal.NameTooLong
-            : baseName == Provider.Pid ? MetaRefusal.ReservedName
+            : Provider.IsPid(baseName) ? MetaRefusal.ReservedName
             : MetaRefusal.None;
         if (refusal != MetaRefusal.None)
         {

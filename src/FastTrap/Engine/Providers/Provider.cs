@@ -1,4 +1,5 @@
 using System.Globalization;
+using FastTrap.Usdt;
 
 namespace FastTrap.Engine;
 
@@ -14,6 +15,9 @@ internal sealed class Provider(ProbeRegistry registry, ProcEntry proc, string ba
 {
     /// <summary>The base name of the providers of functions and instructions.</summary>
     public const string Pid = "pid";
+
+    /// <summary>Whether a base name is that one, or could not be told from it once a process's id is behind it.</summary>
+    public static bool IsPid(string baseName) => UsdtNotes.IsReserved(System.Text.Encoding.UTF8.GetBytes(baseName));
 
     private readonly RankedLock _lock = new(LockRank.Provider);
     private int _enabled;

@@ -26,6 +26,12 @@ internal sealed class SemaphoreLedger(IPlatform platform, int processId, ILogger
     private readonly ConcurrentDictionary<ulong, bool> _raised = new();
     private int _limit = 64;
 
+    /// <summary>Told before a count of ours is added, with true, and after it was taken back.</summary>
+    public Action<ulong, bool>? Noted { get; set; }
+
+    /// <summary>Where counts of ours are.</summary>
+    public IEnumerable<ulong> Raised => _raised.Keys;
+
     /// <summary>Whether a fork child could have inherited anything.</summary>
     public bool IsEmpty => _entries.Count == 0;
 
@@ -41,9 +47,11 @@ internal sealed class SemaphoreLedger(IPlatform platform, int processId, ILogger
 
         if (entry.Needs == 0)
         {
+            Noted?.Invoke(address, true);
             if (!TryRead(processId, address, out ushort count) || (count != ushort.MaxValue && !TryWrite(processId, address, (ushort)(count + 1))))
             {
                 entry.Changed = Stopwatch.GetTimestamp();
+                Noted?.Invoke(address, false);
                 return false;
             }
 
@@ -52,6 +60,10 @@ internal sealed class SemaphoreLedger(IPlatform platform, int processId, ILogger
             if (entry.IsOurs)
             {
                 _raised.TryAdd(address, true);
+            }
+            else
+            {
+                Noted?.Invoke(address, false);
             }
         }
 
@@ -115,6 +127,7 @@ internal sealed class SemaphoreLedger(IPlatform platform, int processId, ILogger
     {
         _entries.Remove(address);
         _raised.TryRemove(address, out _);
+        Noted?.Invoke(address, false);
     }
 
     /// <summary>The address space is gone.</summary>
@@ -135,7 +148,11 @@ internal sealed class SemaphoreLedger(IPlatform platform, int processId, ILogger
         entry.IsOurs = false;
         _raised.TryRemove(address, out _);
         LowerIn(processId, address);
+        Noted?.Invoke(address, false);
     }
+
+    /// <summary>Takes back what another tracer had added.</summary>
+    public void LowerLeft(ulong address) => LowerIn(processId, address);
 
     /// <summary>Takes one from a count that is not 0. There is no second chance later, so it is tried twice; a process that has gone needs nothing.</summary>
     private void LowerIn(int process, ulong address)

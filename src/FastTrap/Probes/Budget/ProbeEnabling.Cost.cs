@@ -18,11 +18,34 @@ public sealed partial class ProbeEnabling
     /// <summary>What its hits cost the target, over the last second. Any thread, at any time.</summary>
     public ProbeCost Cost => _meter.Read(Stopwatch.GetTimestamp());
 
+    /// <summary>What its hits cost, over its whole time so far. Of an enabling with handlers or a buffer; those of queries: <see cref="ProbeResult.GetCosts"/>. Empty if it has no probes.</summary>
+    public IReadOnlyList<MechanismCost> GetCosts()
+    {
+        int instructions = Probes.Sum(p => p.SiteCount);
+        (long stops, double? mean) = MeanStop([this]);
+        return instructions == 0 && stops == 0 ? [] : [new MechanismCost(ProbeMechanism.Breakpoint, instructions, stops, null, mean)];
+    }
+
     /// <summary>How it stands to its budget.</summary>
     public BudgetState BudgetState => (BudgetState)Volatile.Read(ref _budgetState);
 
     /// <summary>The share of the time, from 0 to 1, in which hits were seen: less than 1 where the budget made it rest (<see cref="BudgetAction.Sample"/>).</summary>
     public double SampledShare => _governor?.SampledShare(Stopwatch.GetTimestamp()) ?? 1;
+
+    /// <summary>The stops for some enablings so far, and nanoseconds of one on average; null of none.</summary>
+    internal static (long Stops, double? MeanNs) MeanStop(IEnumerable<ProbeEnabling> enablings)
+    {
+        long stops = 0;
+        double total = 0;
+        foreach (ProbeEnabling enabling in enablings)
+        {
+            long own = enabling._meter.Stops;
+            stops += own;
+            total += own * enabling._meter.MeanNs;
+        }
+
+        return (stops, stops == 0 ? null : total / stops);
+    }
 
     /// <summary>Whether it fires nothing for now, and needs no traps.</summary>
     internal bool IsResting => _governor is { IsResting: true };

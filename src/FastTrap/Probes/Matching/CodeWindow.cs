@@ -4,46 +4,65 @@ namespace FastTrap.Probes;
 internal delegate int ReadCode(ulong address, Span<byte> buffer);
 
 /// <summary>
-/// Code at ascending addresses, read in large pieces and given out in small ones. One thread.
+/// Code at ascending addresses, read in large pieces and given out in small ones. Two rows of addresses may be asked for in turn: functions and the parts that were split off them. One thread.
 /// </summary>
 internal sealed class CodeWindow(ReadCode read)
 {
     private const int WindowLength = 256 * 1024;
 
-    private byte[] _window = new byte[WindowLength];
-    private ulong _start;
-    private int _length;
+    private Piece _last = new();
+    private Piece _other = new();
 
     /// <summary>The bytes at an address: <paramref name="length"/>, or fewer where readable memory ends. Valid until the next call.</summary>
     public ReadOnlySpan<byte> Get(ulong address, int length)
     {
-        if (address < _start || address + (ulong)length > _start + (ulong)_length)
+        if (!_last.Contains(address, length))
         {
-            Fill(address, length);
+            (_last, _other) = (_other, _last);
+            if (!_last.Contains(address, length))
+            {
+                Fill(_last, address, length);
+            }
         }
 
-        if (address < _start || address - _start >= (ulong)_length)
-        {
-            return default;
-        }
-
-        int offset = (int)(address - _start);
-        return _window.AsSpan(offset, Math.Min(length, _length - offset));
+        return _last.Get(address, length);
     }
 
-    private void Fill(ulong address, int length)
+    private void Fill(Piece piece, ulong address, int length)
     {
-        if (length > _window.Length)
+        if (length > piece.Bytes.Length)
         {
-            _window = new byte[length];
+            piece.Bytes = new byte[Math.Max(length, WindowLength)];
         }
 
-        _start = address;
-        _length = Math.Max(0, read(address, _window));
-        if (_length < length)
+        piece.Start = address;
+        piece.Length = Math.Max(0, read(address, piece.Bytes));
+        if (piece.Length < length)
         {
             // A page may be missing behind: what is wanted may still be there.
-            _length = Math.Max(_length, Math.Max(0, read(address, _window.AsSpan(0, length))));
+            piece.Length = Math.Max(piece.Length, Math.Max(0, read(address, piece.Bytes.AsSpan(0, length))));
+        }
+    }
+
+    private sealed class Piece
+    {
+        public byte[] Bytes { get; set; } = [];
+
+        public ulong Start { get; set; }
+
+        public int Length { get; set; }
+
+        public bool Contains(ulong address, int length) => address >= Start && address + (ulong)length <= Start + (ulong)Length;
+
+        public ReadOnlySpan<byte> Get(ulong address, int length)
+        {
+            if (address < Start || address - Start >= (ulong)Length)
+            {
+                return default;
+            }
+
+            int offset = (int)(address - Start);
+            return Bytes.AsSpan(offset, Math.Min(length, Length - offset));
         }
     }
 }

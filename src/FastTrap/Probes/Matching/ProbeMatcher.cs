@@ -18,6 +18,9 @@ namespace FastTrap.Probes;
 /// </remarks>
 internal sealed class ProbeMatcher
 {
+    /// <summary>What to do where a library comes and goes.</summary>
+    public const string StandingAdvice = "An enabling that stands (Tracer.EnableAsync, 'fasttrap -f') takes it whenever it is there.";
+
     private static readonly SymbolCache s_cache = new();
 
     private readonly object _gate = new();
@@ -155,7 +158,7 @@ internal sealed class ProbeMatcher
             if (modules.Length == 0)
             {
                 string known = string.Join(", ", _modules!.Modules.Select(m => m.Name).Distinct().Take(12));
-                message = $"no module '{description.Module}' is loaded. Loaded are: {known}.";
+                message = $"no module '{description.Module}' is loaded. Loaded are: {known}. {StandingAdvice}";
             }
             else if (!isFunction && !isStatic)
             {

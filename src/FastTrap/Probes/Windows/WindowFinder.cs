@@ -18,7 +18,7 @@ internal sealed class WindowFinder(ModuleMap modules)
     {
         if (modules.Find(instruction.Address) is not { } module)
         {
-            return new SiteWindow(default, [], "its module is not known");
+            return new SiteWindow(default, [], "its module is not known", IsKnown: false);
         }
 
         if (!_flows.TryGetValue(module, out (CodeFlow? Flow, WindowClaims? Claims, string? Reason) known))
@@ -29,7 +29,7 @@ internal sealed class WindowFinder(ModuleMap modules)
 
         if (known.Flow is not { } flow)
         {
-            return new SiteWindow(default, [], known.Reason);
+            return new SiteWindow(default, [], known.Reason, IsKnown: false);
         }
 
         if (!flow.TryFindWindow(instruction.Address - module.LoadBias, known.Claims, out PatchWindow window, out WindowRefusal refusal))

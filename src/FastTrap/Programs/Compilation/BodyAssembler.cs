@@ -158,4 +158,40 @@ internal abstract class BodyAssembler
 
     /// <summary>Writes the record's size, which says that it is complete. Changes A.</summary>
     public abstract void Commit(uint size);
+
+    /// <summary>A = the hash of C, shifted right, times 2: the word of a pair.</summary>
+    public abstract void Hash(int shift);
+
+    /// <summary>Adds a small constant.</summary>
+    public abstract void AddConstant(Scratch register, int value);
+
+    /// <summary>Jumps if all 64 bits are not less than a constant, unsigned.</summary>
+    public abstract void JumpIfAtLeast(Scratch register, int value, BodyLabel label);
+
+    /// <summary>Takes 1 from a slot, and jumps if that leaves 0.</summary>
+    public abstract void CountDown(int slot, BodyLabel spent);
+
+    /// <summary>C = the slot - C.</summary>
+    public abstract void SubtractFromSlot(int slot);
+
+    /// <summary>The word at B + offset.</summary>
+    public abstract void LoadWord(Scratch to, int offset);
+
+    /// <summary>The word at B + offset + 8 * A.</summary>
+    public abstract void LoadIndexed(Scratch to, int offset);
+
+    /// <summary>Writes C to B + offset + 8 * A.</summary>
+    public abstract void StoreIndexed(int offset);
+
+    /// <summary>Jumps if the word at B + offset + 8 * A is C.</summary>
+    public abstract void JumpIfIndexed(int offset, BodyLabel label);
+
+    /// <summary>B += 8 * A; the word at B + offset becomes C if it is 0, otherwise jumps. Changes A.</summary>
+    public abstract void Claim(int offset, BodyLabel failed, bool locked);
+
+    /// <summary>A = the upper half of the word at B + offset, which is kept in a slot.</summary>
+    public abstract void LoadState(int offset, int slot);
+
+    /// <summary>The word at B + offset, if it still is what the slot has, gets A for its upper half and 1 more in its lower half; otherwise jumps. Changes A and C.</summary>
+    public abstract void ReplaceState(int offset, int slot, BodyLabel failed);
 }

@@ -13,8 +13,15 @@ internal sealed partial class BodyCompiler
             return;
         }
 
+        if (action.Kind == ProgramActionKind.CountBySite)
+        {
+            assembler.MoveSite(Scratch.A, SiteValue.Id);
+            assembler.IncrementIndexed(at, locked);
+            return;
+        }
+
         int output = _plan.Outputs[0];
-        int incomplete = at + (sizeof(ulong) * (action.CounterCount - 1));
+        int incomplete = at + (sizeof(ulong) * (action.Keys is null ? action.CounterCount - 1 : KeyTable.IncompleteWord));
         BodyLabel isValid = assembler.NewLabel();
         BodyLabel isInvalid = assembler.NewLabel();
         if (_plan.CanBeInvalid(output))
@@ -26,6 +33,12 @@ internal sealed partial class BodyCompiler
             assembler.Increment(incomplete, locked);
             assembler.Jump(end);
             assembler.Mark(isValid);
+        }
+
+        if (action.Keys is { } keys)
+        {
+            CompileKey(keys, output, end, locked);
+            return;
         }
 
         LoadValue(Scratch.C, output);

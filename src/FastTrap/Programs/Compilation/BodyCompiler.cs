@@ -26,8 +26,9 @@ internal sealed partial class BodyCompiler(ProbeProgram program, ProgramAction a
         }
 
         bool isRecord = action.Kind == ProgramActionKind.Record;
-        assembler.Enter(_plan.SlotCount, _plan.ValidityCount, Uses(IsDouble), Uses(IsSystemCall));
+        assembler.Enter(_plan.SlotCount + OwnSlots, _plan.ValidityCount, Uses(IsDouble), Uses(IsSystemCall));
         BodyLabel end = assembler.NewLabel();
+        BodyLabel failing = IsEntry ? assembler.NewLabel() : end;
         for (int i = 0; i < _plan.FilterLength; i++)
         {
             Evaluate(i);
@@ -36,11 +37,11 @@ internal sealed partial class BodyCompiler(ProbeProgram program, ProgramAction a
         if (program.Filter is { } filter)
         {
             LoadValue(Scratch.A, filter);
-            assembler.JumpIfZero(Scratch.A, end);
+            assembler.JumpIfZero(Scratch.A, failing);
             if (_plan.CanBeInvalid(filter))
             {
                 assembler.LoadValidity(Scratch.A, _plan.ValidityOf(filter));
-                assembler.JumpIfZero(Scratch.A, end);
+                assembler.JumpIfZero(Scratch.A, failing);
             }
 
             _inA = -1;
@@ -52,12 +53,21 @@ internal sealed partial class BodyCompiler(ProbeProgram program, ProgramAction a
         }
 
         _inA = -1;
+        if (IsEntry)
+        {
+            NoteWhetherItCounts(failing);
+        }
+
         assembler.JumpIfGuarded(target.GuardAddress, end);
         BodyLabel found = assembler.NewLabel();
         assembler.FindLane(found);
         if (isRecord)
         {
             CompileRecord(found, end);
+        }
+        else if (action.Kind == ProgramActionKind.Latency)
+        {
+            CompileCall(found, end);
         }
         else
         {
@@ -98,6 +108,11 @@ internal sealed partial class BodyCompiler(ProbeProgram program, ProgramAction a
             {
                 return ProgramNotCompilable.SystemCallsFiltered;
             }
+        }
+
+        if (action.Kind == ProgramActionKind.Latency && target.Ticks is null)
+        {
+            return ProgramNotCompilable.NoTickScale;
         }
 
         return _plan.SlotCount > MaximumSlots || _plan.ValidityCount > MaximumSlots ? ProgramNotCompilable.TooLarge

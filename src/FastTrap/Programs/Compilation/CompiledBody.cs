@@ -13,6 +13,9 @@ internal enum SiteValue : byte
 
     /// <summary>The offset in its function.</summary>
     FunctionOffset,
+
+    /// <summary>The function's address.</summary>
+    Function,
 }
 
 /// <summary>The site for which code is written.</summary>
@@ -25,6 +28,7 @@ internal readonly record struct BodySite(uint Id, ulong Address, ulong FunctionA
     {
         SiteValue.Id => Id,
         SiteValue.Address => Address,
+        SiteValue.Function => FunctionAddress,
         _ => Address - FunctionAddress,
     };
 }

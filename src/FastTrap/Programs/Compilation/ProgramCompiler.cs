@@ -10,6 +10,8 @@ namespace FastTrap.Programs.Compilation;
 /// <param name="target">Where the code will run.</param>
 internal sealed class ProgramCompiler(ProbeProgram program, ProgramAction action, ProgramTarget target)
 {
+    private static readonly ProbeProgram s_nothing = new([], null, []);
+
     private readonly List<(ArgumentSources Sources, CompiledBody? Body, ProgramNotCompilable Reason)> _known = [];
 
     /// <summary>Gives the code for sites with these sources, or why there is none.</summary>
@@ -25,7 +27,8 @@ internal sealed class ProgramCompiler(ProbeProgram program, ProgramAction action
         }
 
         BodyAssembler assembler = target.Architecture == Architecture.X64 ? new X64BodyAssembler(target) : new Arm64BodyAssembler(target);
-        body = new BodyCompiler(program, action, target, sources, assembler).Compile(out reason);
+        ProbeProgram own = action.Kind == ProgramActionKind.Latency && sources.IsReturn ? s_nothing : program;
+        body = new BodyCompiler(own, action, target, sources, assembler).Compile(out reason);
         _known.Add((sources, body, reason));
         return body is not null;
     }

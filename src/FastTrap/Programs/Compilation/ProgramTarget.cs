@@ -25,6 +25,9 @@ internal sealed record ProgramTarget
     /// <summary>Whether programs may execute RDFSBASE (x86-64); otherwise the thread pointer is read where the C library keeps it, at fs:0.</summary>
     public bool HasReadFsBase { get; init; }
 
+    /// <summary>Whether fs:0 holds the thread pointer, as the ABI has it (x86-64). It is read there then, at a tenth of what RDFSBASE takes, which looks only when a thread claims a lane.</summary>
+    public bool HasThreadPointerWord { get; init; }
+
     /// <summary>Where the C library keeps the thread's id, from the thread pointer; null: not known.</summary>
     public int? ThreadIdOffset { get; init; }
 

@@ -6,7 +6,7 @@ namespace FastTrap;
 
 /// <summary>
 /// Says what to learn from the hits of probes, as data: it is compiled into a program which runs at each hit. Begin with <see cref="TracedProcess.On"/>, filter with <see cref="Where"/>, say what
-/// comes of it, then <see cref="ProbeQuery{TResult}.EnableAsync"/>.
+/// comes of it, then <see cref="ProbeQuery{TResult}.EnableAsync"/>. For several processes begin with <see cref="On"/> and end with <see cref="Tracer.EnableAsync{TResult}"/>.
 /// </summary>
 /// <remarks>
 /// Immutable; any thread. Lambdas are compiled, with the values that captured variables have, when the query is enabled; what cannot be compiled is refused then by an <see cref="ArgumentException"/>
@@ -14,17 +14,24 @@ namespace FastTrap;
 /// </remarks>
 public sealed class ProbeQuery
 {
-    private readonly TracedProcess _process;
+    private readonly TracedProcess? _process;
     private readonly ProbeDescription _description;
     private readonly Expression<Func<QueryContext, bool>>[] _conditions;
     private readonly ProbeMechanism _mechanism;
 
-    internal ProbeQuery(TracedProcess process, ProbeDescription description, Expression<Func<QueryContext, bool>>[] conditions, ProbeMechanism mechanism = ProbeMechanism.Auto)
+    internal ProbeQuery(TracedProcess? process, ProbeDescription description, Expression<Func<QueryContext, bool>>[] conditions, ProbeMechanism mechanism = ProbeMechanism.Auto)
     {
         _process = process;
         _description = description;
         _conditions = conditions;
         _mechanism = mechanism;
+    }
+
+    /// <summary>Begins a query that belongs to no process yet.</summary>
+    public static ProbeQuery On(ProbeDescription description)
+    {
+        ArgumentNullException.ThrowIfNull(description);
+        return new ProbeQuery(null, description, []);
     }
 
     /// <summary>Hits for which this does not hold, or cannot be computed, do not count.</summary>
@@ -35,7 +42,7 @@ public sealed class ProbeQuery
     }
 
     /// <summary>How the probes are to be armed. By default each is armed by the cheapest mechanism that can be had at its instructions (<see cref="ProbeResult.Mechanisms"/> tells which).</summary>
-    /// <param name="mechanism">With <see cref="ProbeMechanism.Jump"/>, probes that cannot be armed so are refused (<see cref="ProbeRefusal.NotByJump"/>).</param>
+    /// <param name="mechanism">With <see cref="ProbeMechanism.Jump"/> or <see cref="ProbeMechanism.InProcessTrap"/>, probes that cannot be armed so are refused (<see cref="ProbeRefusal.NotByJump"/>, <see cref="ProbeRefusal.NotByInProcessTrap"/>).</param>
     /// <exception cref="ArgumentOutOfRangeException">Not one of the names.</exception>
     public ProbeQuery WithMechanism(ProbeMechanism mechanism) => Enum.IsDefined(mechanism)
         ? new ProbeQuery(_process, _description, _conditions, mechanism)
@@ -66,6 +73,9 @@ public sealed class ProbeQuery
         return new ProbeSum(builder.Build(), ProgramAction.Count);
     });
 
+    /// <summary>The number of hits of each probe.</summary>
+    public ProbeQuery<ProbeTally> CountByProbe() => new(_process, _description, _mechanism, () => new ProbeTally(Filtered().Build()));
+
     /// <summary>The sum of a value, with its least and greatest, and how many there were.</summary>
     public ProbeQuery<ProbeSum> Sum(Expression<Func<QueryContext, long>> value) => new(_process, _description, _mechanism, () => new ProbeSum(OneOutput(value), ProgramAction.Sum));
 
@@ -84,7 +94,7 @@ public sealed class ProbeQuery
     /// <summary>
     /// The time from entry to return of each call, in nanoseconds, between powers of two; conditions are looked at on entry. The description names entries
     /// (<c>libc.so.6:malloc:entry</c>); their returns are enabled with them. By thread, recursion included. A call that ends in a tail call is timed up to it; one that is left by an
-    /// exception or by <c>longjmp</c> does not count. The times contain the cost of probes that are hit meanwhile.
+    /// exception or by <c>longjmp</c>, or that returns on another thread, does not count. The times contain the cost of probes that are hit meanwhile.
     /// </summary>
     /// <exception cref="InvalidOperationException">The description's name is not <c>entry</c>.</exception>
     public ProbeQuery<ProbeLatencies> Latency() => _description.Name == "entry"
@@ -93,7 +103,7 @@ public sealed class ProbeQuery
 
     /// <summary>The number of hits for each value of a key.</summary>
     /// <param name="key">The key: a number, a condition or an enumeration.</param>
-    /// <param name="capacity">Keys that are kept, 1 to 1,048,576; hits of further ones are counted together.</param>
+    /// <param name="capacity">Keys that are kept, of each thread where code in the target counts, 1 to 1,048,576; hits of further ones are counted together.</param>
     /// <exception cref="ArgumentOutOfRangeException"><paramref name="capacity"/> is out of range.</exception>
     public ProbeQuery<ProbeCounts<TKey>> CountBy<TKey>(Expression<Func<QueryContext, TKey>> key, int capacity = 4096)
         where TKey : unmanaged
@@ -146,26 +156,38 @@ public sealed class ProbeQuery
 public sealed class ProbeQuery<TResult>
     where TResult : ProbeResult
 {
-    private readonly TracedProcess _process;
-    private readonly ProbeDescription _description;
     private readonly ProbeMechanism _mechanism;
     private readonly Func<TResult> _compile;
 
-    internal ProbeQuery(TracedProcess process, ProbeDescription description, ProbeMechanism mechanism, Func<TResult> compile)
+    internal ProbeQuery(TracedProcess? process, ProbeDescription description, ProbeMechanism mechanism, Func<TResult> compile)
     {
-        _process = process;
-        _description = description;
+        Process = process;
+        Description = description;
         _mechanism = mechanism;
         _compile = compile;
     }
 
+    /// <summary>The process it began with; null: none.</summary>
+    internal TracedProcess? Process { get; }
+
+    internal ProbeDescription Description { get; }
+
     /// <summary>Compiles the query and enables its probes.</summary>
     /// <exception cref="ArgumentException">A part cannot be compiled; the message names it.</exception>
     /// <exception cref="FastTrapException">Nothing matches, or all that matches is refused, or the process has ended.</exception>
+    /// <exception cref="InvalidOperationException">The query belongs to no process.</exception>
     public async Task<TResult> EnableAsync(CancellationToken cancellationToken = default)
     {
+        TracedProcess process = Process ?? throw new InvalidOperationException(
+            "This query belongs to no process: enable it by one (TracedProcess.EnableAsync), or for all of a tracer (Tracer.EnableAsync).");
+        return (await process.EnableAsync([this], cancellationToken).ConfigureAwait(false))[0];
+    }
+
+    /// <summary>Compiles it, for one process image.</summary>
+    internal TResult Compile(out IReadOnlyList<ProbeRequest> requests)
+    {
         TResult result = _compile();
-        await result.EnableAsync(_process, _description, _mechanism, cancellationToken).ConfigureAwait(false);
+        requests = result.Begin(Description, _mechanism);
         return result;
     }
 }

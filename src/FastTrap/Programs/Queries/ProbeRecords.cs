@@ -23,6 +23,9 @@ public sealed class ProbeRecords<T> : ProbeResult
     private const ulong LeastRing = 16 * 1024;
     private const ulong MostRing = 1024 * 1024;
 
+    /// <summary>A ring that is filled so far between two looks is looked at more often.</summary>
+    private const int PartOfRing = 16;
+
     private readonly RecordLayout _layout;
     private readonly Func<RecordReader, T> _make;
     private readonly HitRing _ring;
@@ -46,6 +49,9 @@ public sealed class ProbeRecords<T> : ProbeResult
 
     /// <summary>Records that were dropped because nobody read in time; they are in <see cref="ProbeResult.Count"/>.</summary>
     public long LostCount => _ring.Lost + (Code?.Drops ?? 0);
+
+    /// <inheritdoc/>
+    internal override bool IsBeingRead => Code?.IsReading == true;
 
     /// <inheritdoc/>
     private protected override int RingLength { get; }
@@ -74,7 +80,7 @@ public sealed class ProbeRecords<T> : ProbeResult
         using (lanes)
         {
             LaneFields fields = new(_layout);
-            ReaderPause pause = new();
+            ReaderPause pause = new(Math.Max(1, RingLength / LaneLayout.RecordLength(Program.Outputs.Length, hasValidity: true) / PartOfRing));
             while (true)
             {
                 // Asked first: what came before the end is found by the look after it.
@@ -84,24 +90,24 @@ public sealed class ProbeRecords<T> : ProbeResult
                     lanes.ReadToEnd();
                 }
 
-                bool any = false;
+                int taken = 0;
                 while (_ring.TryTake(out ProbeHit hit))
                 {
-                    any = true;
+                    taken++;
                     reader.Open(hit.StackWords!);
                     yield return new ProbeRecord<T>(_make(reader), hit.Probe, hit.ThreadId, hit.TimestampNs, reader.IsComplete);
                 }
 
                 while (TryReadLane(lanes, fields, reader, out ProbeRecord<T> record))
                 {
-                    any = true;
+                    taken++;
                     yield return record;
                 }
 
                 cancellationToken.ThrowIfCancellationRequested();
-                if (any)
+                if (taken != 0)
                 {
-                    pause.Reset();
+                    pause.Took(taken);
                 }
                 else if (isLast)
                 {
@@ -137,12 +143,12 @@ public sealed class ProbeRecords<T> : ProbeResult
         _ring.Complete();
     }
 
-    internal override async Task EnableAsync(TracedProcess process, ProbeDescription description, ProbeMechanism mechanism, CancellationToken cancellationToken)
+    internal override void Add(ProbeEnabling enabling)
     {
-        await base.EnableAsync(process, description, mechanism, cancellationToken).ConfigureAwait(false);
+        base.Add(enabling);
 
         // The stream ends with the process, too.
-        _ = Enablings[0].Completion.ContinueWith(_ => _ring.Complete(), CancellationToken.None, TaskContinuationOptions.None, TaskScheduler.Default);
+        _ = enabling.Completion.ContinueWith(_ => _ring.Complete(), CancellationToken.None, TaskContinuationOptions.None, TaskScheduler.Default);
     }
 
     private protected override void Take(in ProbeContext context, ReadOnlySpan<ulong> values, ReadOnlySpan<bool> valid, bool isComplete)

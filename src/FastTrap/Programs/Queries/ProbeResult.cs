@@ -26,6 +26,28 @@ public abstract class ProbeResult : IAsyncDisposable
     /// <summary>Which mechanisms the instructions of its probes are armed by, and why not all by <see cref="ProbeMechanism.Jump"/>. After the end: by which they were.</summary>
     public ProbeMechanisms Mechanisms => Code?.Mechanisms ?? ProbeMechanisms.None;
 
+    /// <summary>What its hits cost, by each mechanism by which its probes are, or were, armed. The first call takes some milliseconds if there are any by <see cref="ProbeMechanism.Jump"/>.</summary>
+    public IReadOnlyList<MechanismCost> GetCosts()
+    {
+        ProbeMechanisms mechanisms = Mechanisms;
+        List<MechanismCost> costs = [];
+        if (mechanisms.Jump != 0)
+        {
+            costs.Add(new MechanismCost(ProbeMechanism.Jump, mechanisms.Jump, Code!.Hits, Code.PredictedNs, null));
+        }
+
+        if (mechanisms.Breakpoint != 0)
+        {
+            (long stops, double? mean) = ProbeEnabling.MeanStop(Enablings);
+            costs.Add(new MechanismCost(ProbeMechanism.Breakpoint, mechanisms.Breakpoint, stops, null, mean));
+        }
+
+        return costs;
+    }
+
+    /// <summary>How long enabling and disabling its probes held threads of the process up.</summary>
+    public ProbeStall Stall => Enablings.Aggregate(default(ProbeStall), (sum, enabling) => sum + enabling.Stall);
+
     /// <summary>Hits that passed the conditions. Records of the Jump mechanism count when they are read, or dropped.</summary>
     public long Count => Volatile.Read(ref _passed) + (Code?.Hits ?? 0);
 
@@ -44,6 +66,9 @@ public abstract class ProbeResult : IAsyncDisposable
     /// <summary>Why it is nothing for code; null: it is.</summary>
     private protected virtual string? NoCodeReason => Action is null ? "what is made of its hits is made by the tracer" : null;
 
+    /// <summary>Whether counts may still grow after the end, because somebody is reading.</summary>
+    internal virtual bool IsBeingRead => false;
+
     private protected ProbeProgram Program { get; }
 
     /// <summary>Removes the probes. After it returns nothing is gathered any more.</summary>
@@ -53,11 +78,18 @@ public abstract class ProbeResult : IAsyncDisposable
         GC.SuppressFinalize(this);
     }
 
-    internal virtual async Task EnableAsync(TracedProcess process, ProbeDescription description, ProbeMechanism mechanism, CancellationToken cancellationToken)
+    /// <summary>What is to be enabled for it. Once.</summary>
+    internal IReadOnlyList<ProbeRequest> Begin(ProbeDescription description, ProbeMechanism mechanism)
     {
-        Code = new QueryProgram(Program, Action ?? ProgramAction.Count, mechanism, RingLength, NoCodeReason);
-        Enablings = await process.EnableAsync(Requests(description), cancellationToken).ConfigureAwait(false);
+        Code = new QueryProgram(Program, Action ?? ProgramAction.Count, mechanism, RingLength, NoCodeReason, EnablingCount);
+        return Requests(description);
     }
+
+    /// <summary>One of the requests became an enabling; in the order of the requests.</summary>
+    internal virtual void Add(ProbeEnabling enabling) => Enablings = [.. Enablings, enabling];
+
+    /// <summary>How many requests there are.</summary>
+    private protected virtual int EnablingCount => 1;
 
     private protected virtual IReadOnlyList<ProbeRequest> Requests(ProbeDescription description) =>
         [new ProbeRequest(description, new ProbeOptions { OnHit = OnHit, Buffered = false, Program = Code })];
@@ -67,6 +99,7 @@ public abstract class ProbeResult : IAsyncDisposable
         ContextInput input = new(context);
         if (!ProgramInterpreter.Run(Program, input, _values, _valid))
         {
+            Pass(context);
             return;
         }
 
@@ -83,6 +116,11 @@ public abstract class ProbeResult : IAsyncDisposable
         }
 
         Take(context, _values, _valid, isComplete);
+    }
+
+    /// <summary>A hit whose conditions do not hold.</summary>
+    private protected virtual void Pass(in ProbeContext context)
+    {
     }
 
     private protected abstract void Take(in ProbeContext context, ReadOnlySpan<ulong> values, ReadOnlySpan<bool> valid, bool isComplete);

@@ -13,19 +13,28 @@ namespace FastTrap.Programs;
 /// <remarks>
 /// The control thread makes the memory, compiles, and keeps the list of mechanisms, which others read under its lock. The memory is unmapped in the target when no thread is in the code any more; here it stays as long as somebody can ask for what is in it.
 /// </remarks>
-internal sealed class QueryProgram(ProbeProgram program, ProgramAction action, ProbeMechanism mechanism, int ringLength, string? noCodeReason) : ISiteProgram
+internal sealed class QueryProgram(ProbeProgram program, ProgramAction action, ProbeMechanism mechanism, int ringLength, string? noCodeReason, int enablings = 1) : ISiteProgram
 {
+    private static readonly System.Collections.Concurrent.ConcurrentDictionary<string, bool> s_flags = new();
+
     private readonly Lock _gate = new();
     private readonly Dictionary<ulong, (ProbeMechanism Mechanism, string? Reason)> _armed = [];
     private readonly List<EnabledProbe> _sites = [];
     private volatile SharedRegion? _region;
     private ProgramCompiler? _compiler;
+    private ProgramTarget? _target;
+    private ArgumentSources? _sources;
+    private double? _predicted;
     private IPlatform? _platform;
     private long _read;
     private long _readIncomplete;
     private int _isReading;
+    private int _enablings = enablings;
+    private bool _isQuiet = true;
 
     public ProbeMechanism Mechanism { get; } = mechanism;
+
+    public bool MayBeCode => Mechanism != ProbeMechanism.Breakpoint && noCodeReason is null;
 
     public ProbeMechanisms Mechanisms
     {
@@ -34,9 +43,30 @@ internal sealed class QueryProgram(ProbeProgram program, ProgramAction action, P
             lock (_gate)
             {
                 int jumps = _armed.Values.Count(a => a.Mechanism == ProbeMechanism.Jump);
+                int traps = _armed.Values.Count(a => a.Mechanism == ProbeMechanism.InProcessTrap);
                 return new ProbeMechanisms(
-                    jumps, _armed.Count - jumps, _armed.Values.Where(a => a.Reason is not null).GroupBy(a => a.Reason!).ToDictionary(g => g.Key, g => g.Count()));
+                    jumps, traps, _armed.Count - jumps - traps, _armed.Values.Where(a => a.Reason is not null).GroupBy(a => a.Reason!).ToDictionary(g => g.Key, g => g.Count()));
             }
+        }
+    }
+
+    /// <summary>Nanoseconds of a hit in the code of the first site, executed in the tracer when it is asked for first; null: there is no code.</summary>
+    public double? PredictedNs
+    {
+        get
+        {
+            ArgumentSources? sources;
+            lock (_gate)
+            {
+                sources = _sources;
+            }
+
+            if (_predicted is null && sources is not null && _platform is { } platform && _target is { } target)
+            {
+                _predicted = BodyTimer.Time(platform, program, action, target, sources);
+            }
+
+            return _predicted;
         }
     }
 
@@ -44,8 +74,11 @@ internal sealed class QueryProgram(ProbeProgram program, ProgramAction action, P
     public long Hits => action.Kind switch
     {
         ProgramActionKind.Count => (long)Read(0, 1),
+        ProgramActionKind.CountBySite => SiteCounts.Sum(CountSites()),
         ProgramActionKind.Sum => (long)(Read(ProgramAction.SumHits, 1) + Read(ProgramAction.SumIncomplete, 1)),
         ProgramActionKind.Histogram => (long)Read(0, action.CounterCount),
+        ProgramActionKind.CountBy => CountKeyHits(),
+        ProgramActionKind.Latency => (long)Read(CallStack.EntriesWord, 1),
         _ => Volatile.Read(ref _read) + Drops,
     };
 
@@ -54,6 +87,7 @@ internal sealed class QueryProgram(ProbeProgram program, ProgramAction action, P
     {
         ProgramActionKind.Sum => (long)Read(ProgramAction.SumIncomplete, 1),
         ProgramActionKind.Histogram => (long)Read(action.CounterCount - 1, 1),
+        ProgramActionKind.CountBy => (long)Read(KeyTable.IncompleteWord, 1),
         ProgramActionKind.Record => Volatile.Read(ref _readIncomplete),
         _ => 0,
     };
@@ -77,17 +111,66 @@ internal sealed class QueryProgram(ProbeProgram program, ProgramAction action, P
                 return new LaneSum(count, count, count == 0 ? long.MaxValue : 1, count == 0 ? long.MinValue : 1);
             }
 
-            ulong least = 0;
-            ulong greatest = 0;
-            for (int lane = 0; lane <= region.Layout.LaneCount; lane++)
+            (long least, long greatest) = ReadExtremes(region, ProgramAction.SumLeast, ProgramAction.SumGreatest);
+            return new LaneSum((long)Read(ProgramAction.SumHits, 1), (long)Read(ProgramAction.SumTotal, 1), least, greatest);
+        }
+    }
+
+    /// <summary>The memory that it shares with the target, once it is there.</summary>
+    public SharedRegion? Region => _region;
+
+    /// <summary>The times of calls, in nanoseconds.</summary>
+    public LaneSum Times
+    {
+        get
+        {
+            if (_region is not { } region)
             {
-                least = Math.Max(least, ReadWord(region, lane, ProgramAction.SumLeast));
-                greatest = Math.Max(greatest, ReadWord(region, lane, ProgramAction.SumGreatest));
+                return new LaneSum(0, 0, long.MaxValue, long.MinValue);
             }
 
+            (long least, long greatest) = ReadExtremes(region, CallStack.LeastWord, CallStack.GreatestWord);
             return new LaneSum(
-                (long)Read(ProgramAction.SumHits, 1), (long)Read(ProgramAction.SumTotal, 1),
-                least == 0 ? long.MaxValue : ProgramAction.DecodeLeast(least), greatest == 0 ? long.MinValue : ProgramAction.DecodeGreatest(greatest));
+                (long)Read(CallStack.StepsWord, CallStack.StepCount), ToNs(Read(CallStack.TotalWord, 1)),
+                least == long.MaxValue ? least : ToNs((ulong)least), greatest == long.MinValue ? greatest : ToNs((ulong)greatest));
+        }
+    }
+
+    /// <summary>Calls that could not be timed.</summary>
+    public long LostCalls => (long)Read(CallStack.LostWord, 1);
+
+    /// <summary>Hits whose key had no room.</summary>
+    public long OtherKeys => (long)Read(KeyTable.OthersWord, 1);
+
+    /// <summary>The processor's ticks now, by which code takes its times.</summary>
+    public ulong ReadTicks() => _platform!.ReadClocks(out ClockSample now) == Errno.None ? now.Counter : 0;
+
+    /// <summary>A distance of ticks as nanoseconds.</summary>
+    public long ToNs(ulong ticks) => (TickClock.Read(_platform!) is { } scale ? scale with { BaseTicks = 0, BaseNs = 0 } : default).ToNs(ticks);
+
+    /// <summary>Adds counts by key.</summary>
+    public void AddKeys(Dictionary<ulong, long> counts)
+    {
+        if (_region is { } region)
+        {
+            region.ForEachUsed(words => action.Keys!.AddTo(counts, words));
+        }
+    }
+
+    /// <summary>Adds the hits of each probe, of a count by site.</summary>
+    public void AddProbes(Dictionary<Probe, long> counts)
+    {
+        ulong[] sites = CountSites();
+        lock (_gate)
+        {
+            for (int i = 0; i < sites.Length; i++)
+            {
+                if (sites[i] != 0)
+                {
+                    Probe probe = _sites[i].Probe;
+                    counts[probe] = counts.GetValueOrDefault(probe) + (long)sites[i];
+                }
+            }
         }
     }
 
@@ -97,7 +180,7 @@ internal sealed class QueryProgram(ProbeProgram program, ProgramAction action, P
         if (_region is { } region)
         {
             Span<ulong> totals = new ulong[counts.Length];
-            CounterSnapshot.Add(region, 0, totals);
+            CounterSnapshot.Add(region, action.Calls is null ? 0 : CallStack.StepsWord, totals);
             for (int i = 0; i < counts.Length; i++)
             {
                 counts[i] += (long)totals[i];
@@ -119,6 +202,8 @@ internal sealed class QueryProgram(ProbeProgram program, ProgramAction action, P
             : throw new InvalidOperationException("Somebody reads these records already; they have one reader at a time.");
     }
 
+    public bool IsReading => Volatile.Read(ref _isReading) != 0;
+
     public void EndReading() => Volatile.Write(ref _isReading, 0);
 
     public void CountRead(bool isComplete)
@@ -139,7 +224,7 @@ internal sealed class QueryProgram(ProbeProgram program, ProgramAction action, P
         }
     }
 
-    public string? Prepare(Proc proc)
+    public string? Prepare(Proc proc, int sites)
     {
         if (noCodeReason is not null || _compiler is not null)
         {
@@ -158,7 +243,14 @@ internal sealed class QueryProgram(ProbeProgram program, ProgramAction action, P
             return "programs cannot read their thread pointer on this machine (no FSGSBASE)";
         }
 
-        LaneLayout layout = new(action.CounterCount * sizeof(ulong), ringLength);
+        if (action.Kind == ProgramActionKind.CountBySite)
+        {
+            // Of a standing query more will come; the memory is that of counters which are used.
+            action = ProgramAction.CountBySite(SiteCounts.CapacityFor(sites));
+        }
+
+        int counters = action.CounterCount * sizeof(ulong);
+        LaneLayout layout = new(counters, ringLength, LaneLayout.LanesFor(counters));
         SharedRegion? region = null;
         SharedMemoryFailure failure = default;
         ulong pointer = 0;
@@ -182,7 +274,7 @@ internal sealed class QueryProgram(ProbeProgram program, ProgramAction action, P
         proc.Jump.AddShared(region.Mapped);
         int ownThreadId = OwnId(process.ProcessId, threadId);
         bool isThreadIdKnown = ThreadIdOffset.TryFind(_platform, process.ProcessId, [new ThreadSample(ownThreadId, pointer)], out int offset);
-        _compiler = new ProgramCompiler(program, action, new ProgramTarget
+        _target = new ProgramTarget
         {
             Architecture = Architecture.X64,
             Layout = layout,
@@ -190,12 +282,14 @@ internal sealed class QueryProgram(ProbeProgram program, ProgramAction action, P
             ProcessId = process.ProcessId,
             OwnProcessId = OwnId(process.ProcessId, process.ProcessId),
             HasReadFsBase = true,
+            HasThreadPointerWord = HasOwnAddress(process.ProcessId, pointer),
             ThreadIdOffset = isThreadIdKnown ? offset : null,
             HasReadProcessorId = HasFlag("rdpid"),
             // A thread may install a filter at any time, and be killed for a system call that is not its own: only who asks for it has that.
-            AllowsSystemCalls = Mechanism == ProbeMechanism.Jump && process.Tasks.Values.All(t => IsUnfiltered(process.ProcessId, t)),
+            AllowsSystemCalls = Mechanism is ProbeMechanism.Jump or ProbeMechanism.InProcessTrap && process.Tasks.Values.All(t => IsUnfiltered(process.ProcessId, t)),
             Ticks = TickClock.Read(_platform),
-        });
+        };
+        _compiler = new ProgramCompiler(program, action, _target);
         _region = region;
         return null;
     }
@@ -223,7 +317,15 @@ internal sealed class QueryProgram(ProbeProgram program, ProgramAction action, P
         lock (_gate)
         {
             id = (uint)_sites.Count;
+            if (action.Kind == ProgramActionKind.CountBySite && id >= (uint)action.CounterCount)
+            {
+                code = null;
+                reason = "its process has more probed instructions than there are counters for";
+                return false;
+            }
+
             _sites.Add(enabled);
+            _sources ??= sources;
         }
 
         code = new byte[body.Length];
@@ -242,7 +344,8 @@ internal sealed class QueryProgram(ProbeProgram program, ProgramAction action, P
 
     public void OnRemoved(Proc proc, bool isQuiet)
     {
-        if (_region is { } region && isQuiet)
+        _isQuiet &= isQuiet;
+        if (--_enablings == 0 && _region is { } region && _isQuiet)
         {
             Errno error = Errno.ESRCH;
             if (proc.Process.Thread.TryBorrow(proc.Process, task => error = region.Remove(proc.Process, task)) && error == Errno.None)
@@ -256,12 +359,36 @@ internal sealed class QueryProgram(ProbeProgram program, ProgramAction action, P
     private int OwnId(int processId, int threadId) =>
         ProcStatus.TryReadThread(_platform!, processId, threadId, out ProcStatus? status, out _) && status!.NSpid.Count != 0 ? status.NSpid[^1] : threadId;
 
+    /// <summary>Whether a thread's control block begins with its own address: other threads' do so as well then, or are found out.</summary>
+    private bool HasOwnAddress(int processId, ulong pointer)
+    {
+        ulong word = 0;
+        return pointer != 0 && _platform!.ReadMemory(processId, pointer, MemoryMarshal.AsBytes(new Span<ulong>(ref word))) == sizeof(ulong) && word == pointer;
+    }
+
     /// <summary>Whether a thread has no seccomp filter: each may have its own.</summary>
     private bool IsUnfiltered(int processId, TracedTask task) =>
         ProcStatus.TryReadThread(_platform!, task.IsVisitor ? task.ThreadId : processId, task.ThreadId, out ProcStatus? status, out _) && status!.Seccomp == 0;
 
-    private bool HasFlag(string flag) =>
-        _platform!.ReadProcFile("/proc/cpuinfo", out _) is { } text && System.Text.Encoding.ASCII.GetString(text).Contains($" {flag}", StringComparison.Ordinal);
+    /// <summary>Of this machine's processors; read once, for the kernel takes its time.</summary>
+    private bool HasFlag(string flag) => s_flags.GetOrAdd(
+        flag, f => _platform!.ReadProcFile("/proc/cpuinfo", out _) is { } text && System.Text.Encoding.ASCII.GetString(text).Contains($" {f}", StringComparison.Ordinal));
+
+    private ulong[] CountSites()
+    {
+        if (_region is not { } region)
+        {
+            return [];
+        }
+
+        int count;
+        lock (_gate)
+        {
+            count = _sites.Count;
+        }
+
+        return SiteCounts.Read(region, count);
+    }
 
     private ulong Read(int first, int count)
     {
@@ -281,8 +408,24 @@ internal sealed class QueryProgram(ProbeProgram program, ProgramAction action, P
         return sum;
     }
 
-    private static ulong ReadWord(SharedRegion region, int lane, int word) =>
-        Volatile.Read(ref region.Word(lane, LaneLayout.CountersStart + (word * sizeof(ulong))));
+    private long CountKeyHits()
+    {
+        long hits = 0;
+        _region?.ForEachUsed(words => hits += action.Keys!.CountHits(words));
+        return hits;
+    }
+
+    private static (long Least, long Greatest) ReadExtremes(SharedRegion region, int leastWord, int greatestWord)
+    {
+        ulong least = 0;
+        ulong greatest = 0;
+        region.ForEachUsed(words =>
+        {
+            least = Math.Max(least, Volatile.Read(ref words[leastWord]));
+            greatest = Math.Max(greatest, Volatile.Read(ref words[greatestWord]));
+        });
+        return (least == 0 ? long.MaxValue : ProgramAction.DecodeLeast(least), greatest == 0 ? long.MinValue : ProgramAction.DecodeGreatest(greatest));
+    }
 }
 
 /// <summary>Reads the records that a query's code has written, in the order of their times. One thread at a time.</summary>

@@ -113,7 +113,9 @@ internal sealed class LaneLayout
     private const int PageLength = 4096;
     private const int SmallestRing = 128;
     private const int LargestRing = 1 << 30;
-    private const int LargestCounters = 1 << 20;
+    private const int LargestCounters = 1 << 26;
+    private const int LargestTotal = 1 << 28;
+    private const int FewestLanes = 16;
 
     /// <summary>Lays a region out.</summary>
     /// <param name="countersLength">Bytes of the counters of a lane, a multiple of 8.</param>
@@ -173,6 +175,10 @@ internal sealed class LaneLayout
 
     /// <summary>The lane where the search for a thread's begins.</summary>
     public int FirstLaneOf(ulong threadPointer) => LaneCount == 1 ? 0 : (int)((threadPointer * HashMultiplier) >> HashShift);
+
+    /// <summary>So many lanes, up to the usual number, that their counters do not take more of the address space than is reasonable.</summary>
+    public static int LanesFor(int countersLength) =>
+        (int)Math.Clamp(BitOperations.RoundUpToPowerOf2((uint)(LargestTotal / Math.Max(countersLength, 1)) + 1) / 2, FewestLanes, StandardLaneCount);
 
     /// <summary>Bytes of a record.</summary>
     public static int RecordLength(int fields, bool hasValidity) => RecordHeaderLength + ((fields + (hasValidity ? 1 : 0)) * sizeof(ulong));

@@ -8,18 +8,30 @@ internal sealed class ReaderPause
 
     private const int SpinUnit = 4;
 
+    private readonly int _plenty;
     private readonly int _longestMs;
     private int _idle;
+    private int _taken;
 
-    /// <param name="longestMs">The longest sleep: how late the first record after a quiet time may be seen.</param>
-    public ReaderPause(int longestMs = 16)
+    /// <param name="plenty">So many records between two sleeps are a reason to look more often; fewer are not: each look costs the target's CPUs more than they do.</param>
+    /// <param name="longestMs">The longest sleep: how late a record may be seen.</param>
+    public ReaderPause(int plenty, int longestMs = 16)
     {
+        ArgumentOutOfRangeException.ThrowIfLessThan(plenty, 1);
         ArgumentOutOfRangeException.ThrowIfLessThan(longestMs, 1);
+        _plenty = plenty;
         _longestMs = longestMs;
     }
 
     /// <summary>There were records.</summary>
-    public void Reset() => _idle = 0;
+    public void Took(int records)
+    {
+        _taken += records;
+        if (_taken >= _plenty)
+        {
+            _idle = _taken = 0;
+        }
+    }
 
     /// <summary>There were none: waits before the next look.</summary>
     public ValueTask WaitAsync(CancellationToken cancellationToken)
@@ -33,6 +45,7 @@ internal sealed class ReaderPause
         }
 
         _idle = Math.Min(_idle, int.MaxValue / 2);
+        _taken = 0;
         return new ValueTask(Task.Delay(Math.Min(1 << Math.Min((idle - Spins) / 2, 16), _longestMs), cancellationToken));
     }
 }

@@ -55,7 +55,7 @@ internal static class RecordStream
 
     private static async IAsyncEnumerable<T> ReadAsync<T>(Filler<T> fill, LaneReader reader, Func<bool> isOver, [EnumeratorCancellation] CancellationToken cancellationToken)
     {
-        ReaderPause pause = new();
+        ReaderPause pause = new(PieceLength);
         T[] values = new T[PieceLength];
         while (true)
         {
@@ -74,7 +74,7 @@ internal static class RecordStream
 
             if (count != 0)
             {
-                pause.Reset();
+                pause.Took(count);
                 cancellationToken.ThrowIfCancellationRequested();
             }
             else if (isLast)

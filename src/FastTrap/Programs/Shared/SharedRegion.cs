@@ -112,6 +112,46 @@ internal sealed class SharedRegion : IDisposable
 
     public void Dispose() => Memory.Dispose();
 
+    /// <summary>The lane of a thread which is stopped, found or claimed as its own code would; -1 if there is none for it alone. The memory is held.</summary>
+    internal int FindLane(ulong threadPointer)
+    {
+        int lane = Layout.FirstLaneOf(threadPointer);
+        for (int i = 0; i < Layout.LaneCount && threadPointer != 0; i++, lane = (lane + 1) % Layout.LaneCount)
+        {
+            ulong owner = Interlocked.CompareExchange(ref Word(lane, LaneLayout.OwnerOffset), threadPointer, 0);
+            if (owner == 0 || owner == threadPointer)
+            {
+                return lane;
+            }
+        }
+
+        return -1;
+    }
+
+    /// <summary>Looks at the counters of all lanes in which there may be something. Memory that is looked at has to be there, so the others are left alone.</summary>
+    internal void ForEachUsed(Action<Span<ulong>> look)
+    {
+        Memory.Hold();
+        try
+        {
+            for (int lane = 0; lane <= Layout.LaneCount; lane++)
+            {
+                if (lane == Layout.LaneCount || Volatile.Read(ref Word(lane, LaneLayout.OwnerOffset)) != 0)
+                {
+                    look(Counters(lane));
+                }
+            }
+        }
+        finally
+        {
+            Memory.Release();
+        }
+    }
+
+    /// <summary>The counters of a lane. The memory is held.</summary>
+    internal unsafe Span<ulong> Counters(int lane) =>
+        new(Memory.Start + Layout.LaneOffset(lane) + LaneLayout.CountersStart, Layout.CountersLength / sizeof(ulong));
+
     /// <summary>A word of a lane. The memory is held.</summary>
     internal unsafe ref ulong Word(int lane, long offset) => ref *(ulong*)(Memory.Start + Layout.LaneOffset(lane) + offset);
 

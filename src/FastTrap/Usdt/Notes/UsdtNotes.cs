@@ -17,6 +17,8 @@ internal sealed class UsdtNotes
     /// <summary>The provider of functions and instructions; nobody else's probes can have it.</summary>
     public const string ReservedProvider = "pid";
 
+    private static readonly byte[] s_reserved = Encoding.ASCII.GetBytes(ReservedProvider);
+
     private const uint Version3 = 3;
     private const int MaximumNotes = 1 << 17;
     private const int MaximumProblems = 64;
@@ -128,7 +130,7 @@ internal sealed class UsdtNotes
         ulong moved = _base != 0 && linkedBase != 0 ? _base - linkedBase : 0;
         address += moved;
         semaphore = semaphore == 0 ? 0 : semaphore + moved;
-        if (!IsName(provider) || !IsName(name) || provider.SequenceEqual("pid"u8))
+        if (!IsName(provider) || !IsName(name) || IsReserved(provider))
         {
             Fail(UsdtProblem.Name, offset);
         }
@@ -150,6 +152,10 @@ internal sealed class UsdtNotes
                 Encoding.ASCII.GetString(provider), Encoding.ASCII.GetString(name), address, semaphore, Encoding.ASCII.GetString(arguments)));
         }
     }
+
+    /// <summary>Whether a provider's name is that of functions and instructions, or could not be told from it: with the process's id behind it, <c>pid12</c> of process 34 reads like that of 1234.</summary>
+    public static bool IsReserved(ReadOnlySpan<byte> provider) =>
+        provider.StartsWith(s_reserved) && !provider[s_reserved.Length..].ContainsAnyExceptInRange((byte)'0', (byte)'9');
 
     private static bool IsName(ReadOnlySpan<byte> name) =>
         name.Length is > 0 and <= MaximumNameLength && !name.ContainsAnyExcept(s_nameBytes);

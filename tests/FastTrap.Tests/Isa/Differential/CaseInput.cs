@@ -25,6 +25,12 @@ internal enum CaseOptions : ulong
     Tiles = 16,
 
     TileConfigurationAtAddress = 32,
+
+    /// <summary>What lies below the red zone is nobody's: code in the target uses it.</summary>
+    IgnoreBelowRedZone = 64,
+
+    /// <summary>A call whose operand faults has written its return address: see docs/limits.md.</summary>
+    IgnoreWordAtFault = 128,
 }
 
 [InlineArray(16)]

@@ -32,6 +32,38 @@ internal sealed partial class CaseStates(Random random, ulong code)
         return false;
     }
 
+    /// <summary>
+    /// Whether code of ours finds room below the red zone, as all code that follows the ABI leaves it, which the instruction itself does not use. What it leaves there is not compared.
+    /// </summary>
+    public static bool HasRoomForCode(in Instruction instruction, ref CaseInput input)
+    {
+        const ulong Room = 1024;
+        const ulong RedZone = 128;
+        ulong top = input.Registers[Rsp];
+        if (!IsWithin(top - Room, Room, Arena.Stack, Arena.StackLength))
+        {
+            return false;
+        }
+
+        CaseInput copy = input;
+        foreach (UsedMemory used in new InstructionInfoFactory().GetInfo(instruction).GetUsedMemory())
+        {
+            ulong length = used.MemorySize.GetSize() is > 0 and int size && !IsMasked(instruction) ? (ulong)size : CaseResult.VectorsLength;
+            // Elements of a vector register lie anywhere around the stack pointer.
+            if (used.VsibSize != 0 ? used.Base is Register.RSP or Register.ESP : (!used.TryGetVirtualAddress(0, out ulong address, (Register r, int _, int _, out ulong value) =>
+                {
+                    value = Value(r, copy);
+                    return true;
+                }) || (address + length > top - Room && address < top - RedZone)))
+            {
+                return false;
+            }
+        }
+
+        input.Options |= CaseOptions.IgnoreBelowRedZone | (instruction.IsCallNearIndirect ? CaseOptions.IgnoreWordAtFault : CaseOptions.None);
+        return true;
+    }
+
     private static bool IsAtomic(in Instruction instruction) =>
         instruction.HasLockPrefix || instruction.Mnemonic is Mnemonic.Xchg or Mnemonic.Cmpxchg16b or Mnemonic.Cmpxchg8b;
 
@@ -40,6 +72,12 @@ internal sealed partial class CaseStates(Random random, ulong code)
     /// </summary>
     private static bool IsAstray(in Instruction instruction, CaseInput input)
     {
+        if (instruction.Mnemonic is Mnemonic.Tileloadd or Mnemonic.Tileloaddt1 or Mnemonic.Tilestored)
+        {
+            // Rows as far from each other as the first is from 0 lie in the code, where there are traps.
+            return instruction.MemoryBase == instruction.MemoryIndex;
+        }
+
         if (!IsBitInMemory(instruction) && !IsMasked(instruction))
         {
             return false;

@@ -19,6 +19,9 @@ internal sealed class DifferentialReport
 
     public long Hits { get; set; }
 
+    /// <summary>States among them whose instruction was displaced by a jump, from the beginning to the end of its cases.</summary>
+    public long JumpStates { get; set; }
+
     public long Differences { get; set; }
 
     /// <summary>Cases which destroyed their target, or might have: each of them fails the run.</summary>
@@ -28,6 +31,9 @@ internal sealed class DifferentialReport
     public HashSet<Code> NotRun { get; } = [];
 
     public Dictionary<Code, ProbeRefusal> Refused { get; } = [];
+
+    /// <summary>Forms which use what lies below the red zone in all states that were made.</summary>
+    public int WithoutRoom { get; set; }
 
     /// <summary>The first differences.</summary>
     public List<string> Shown { get; } = [];
@@ -75,7 +81,7 @@ internal sealed class DifferentialReport
     {
         output.WriteLine(
             $"{_states.Count} codes: {_completed.Count} run to their end on this processor, {Forbidden.Count()} are its own but raise a signal, "
-            + $"{Undefined.Count()} it does not have. {States} probed states, {Hits} hits, {Differences} differences, {Astray} cases astray.");
+            + $"{Undefined.Count()} it does not have. {States} probed states, {JumpStates} of them by jumps, {Hits} hits, {Differences} differences, {Astray} cases astray.");
         if (!lists)
         {
             return;

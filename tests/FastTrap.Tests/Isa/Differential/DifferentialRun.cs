@@ -1,6 +1,8 @@
 using System.Runtime.InteropServices;
 using System.Text;
+using FastTrap.Engine;
 using FastTrap.Isa;
+using FastTrap.Programs;
 using Iced.Intel;
 
 namespace FastTrap.Tests.Isa.Differential;
@@ -14,12 +16,18 @@ internal sealed record DifferentialPlan(IReadOnlyList<WantedOperand> Wanted, int
 /// <summary>
 /// Runs forms of instructions natively and probed, in one process, from the same states, and lets the target compare what they left.
 /// </summary>
-internal sealed class DifferentialRun(Random random, bool isFar, DifferentialReport report)
+/// <remarks>
+/// By jumps, a case's instruction is in a window with fillers before it and the landing behind it, as chance has it; what cannot be moved is probed by a trap all the same.
+/// </remarks>
+internal sealed partial class DifferentialRun(Random random, bool isFar, DifferentialReport report, ProbeMechanism mechanism = ProbeMechanism.Breakpoint)
 {
     private const int MaximumBlocks = 2000;
 
     /// <summary>A form may be of no use; so many times more than needed are tried.</summary>
     private const int MoreForms = 4;
+
+    /// <summary>A state may leave no room for code on the stack; so many times more than needed are tried.</summary>
+    private const int StatesWithoutRoom = 8;
 
     /// <summary>A target is left after so many batches, and with it the slots that were made in it.</summary>
     private const int BatchesOfATarget = 16;
@@ -74,7 +82,7 @@ internal sealed class DifferentialRun(Random random, bool isFar, DifferentialRep
                 block = (block + 1) % MaximumBlocks;
                 yield return made;
             }
-            else
+            else if (!IsInTarget)
             {
                 report.Show($"{Convert.ToHexString(form)} cannot be run");
             }
@@ -129,16 +137,20 @@ internal sealed class DifferentialRun(Random random, bool isFar, DifferentialRep
             return null;
         }
 
+        int filler = IsInTarget && random.Next(3) == 0 ? random.Next(1, s_fillers.Length) : 0;
         List<CaseInput> inputs = [];
-        for (int state = 0; state < states; state++)
+        for (int tries = (IsInTarget ? StatesWithoutRoom : 1) * states; tries > 0 && inputs.Count < states; tries--)
         {
-            if (_states.TryMake(instruction, address, branchTarget, out CaseInput input))
+            if (_states.TryMake(instruction, address - (ulong)filler, branchTarget, out CaseInput input) && (!IsInTarget || CaseStates.HasRoomForCode(instruction, ref input)))
             {
                 inputs.Add(input);
             }
         }
 
-        return inputs.Count == 0 ? null : new Case(bytes, instruction, displaced, branchTarget, inputs);
+        report.WithoutRoom += IsInTarget && inputs.Count == 0 ? 1 : 0;
+        return inputs.Count == 0
+            ? null
+            : new Case(bytes, instruction, displaced, branchTarget, inputs) { Filler = filler, IsShort = IsInTarget && random.Next(4) == 0, IsOwnTarget = instruction.IsJmpNearIndirect && IsInTarget && random.Next(3) == 0 };
     }
 
     /// <summary>False if a case has destroyed the target. What the batch found by then stays.</summary>
@@ -156,8 +168,12 @@ internal sealed class DifferentialRun(Random random, bool isFar, DifferentialRep
             foreach (bool after in new[] { false, true })
             {
                 phase = after ? "after-probed" : "before-probed";
-                ProbeEnabling enabling = await target.EnableAsync([.. cases.Select(c => c.Displaced)], after);
+                QueryProgram? program = IsInTarget ? MakeProgram() : null;
+                List<Case> meant = [.. cases.Where(c => !after || program is null || c.MayLeave)];
+                ProbeEnabling enabling = await target.EnableAsync(meant.Select(c => MakeSpec(target, c, after, program is not null)), program);
+                HashSet<Case> jumps = [.. meant.Where(c => target.IsJump(c.WindowStart))];
                 (List<int> shown, long count) = target.RunProbed(inputs.Count);
+                jumps.RemoveWhere(c => !target.IsJump(c.WindowStart));
                 for (int i = 0; i < shown.Count; i++)
                 {
                     report.Show(Describe(target, owners[shown[i]], inputs[shown[i]], shown[i], i, after));
@@ -172,9 +188,14 @@ internal sealed class DifferentialRun(Random random, bool isFar, DifferentialRep
 
                 await enabling.DisposeAsync();
                 report.Differences += count;
-                report.States += inputs.Count;
-                report.Hits += enabling.HitCount;
-                CheckHits(cases, owners, enabling, signals, after);
+                report.States += meant.Sum(c => c.Inputs.Count);
+                report.JumpStates += jumps.Sum(c => c.Inputs.Count);
+                long hits = enabling.HitCount + (program?.Hits ?? 0);
+                report.Hits += hits;
+                if (enabling.Failures.Count == 0)
+                {
+                    CheckHits(target, cases, owners, hits, signals, after);
+                }
             }
 
             return true;
@@ -187,17 +208,17 @@ internal sealed class DifferentialRun(Random random, bool isFar, DifferentialRep
         }
     }
 
-    /// <summary>Every run hits the before-probe once. An after-probe is left out by a fault, and by xbegin.</summary>
-    private void CheckHits(List<Case> cases, List<Case> owners, ProbeEnabling enabling, int signals, bool after)
+    /// <summary>Every run hits the before-probe once. An after-probe is left out by a fault, and by xbegin; of jumps by code in the target, it fires where they lead out.</summary>
+    private void CheckHits(DifferentialTarget target, List<Case> cases, List<Case> owners, long hits, int signals, bool after)
     {
         int transactions = owners.Count(static o => o.Displaced.Has(DisplacedTraits.BeginsTransaction));
-        long hits = enabling.HitCount;
-        bool exact = !after ? hits == owners.Count : hits <= owners.Count && hits >= owners.Count - signals - transactions;
-        if (!exact && enabling.Failures.Count == 0)
+        long most = after && IsInTarget ? CountLeaving(target, owners) : owners.Count;
+        bool exact = !after ? hits == most : IsInTarget ? hits >= most && hits <= most + signals : hits <= most && hits >= most - signals - transactions;
+        if (!exact)
         {
             report.Differences++;
             report.Show(
-                $"{string.Join(' ', cases.Select(c => c.Instruction.Code).Distinct())}: {owners.Count} runs, {signals} of them with a signal, hit {hits} {(after ? "after" : "before")}-probes");
+                $"{string.Join(' ', cases.Select(c => c.Instruction.Code).Distinct())}: {owners.Count} runs, {signals} of them with a signal, hit {hits} {(after ? "after" : "before")}-probes, not {most}");
         }
     }
 
@@ -244,6 +265,7 @@ internal sealed class DifferentialRun(Random random, bool isFar, DifferentialRep
             byte[] block = new byte[Arena.BlockLength];
             block.AsSpan().Fill(0xcc);
             one.Bytes.CopyTo(block.AsSpan(Arena.InstructionOffset));
+            s_fillers[one.Filler].CopyTo(block.AsSpan(Arena.InstructionOffset - one.Filler));
             WriteLanding(Arena.FallPointer, block.AsSpan(Arena.InstructionOffset + one.Bytes.Length));
             ulong start = one.Displaced.Address - Arena.InstructionOffset;
             if (one.BranchTarget - start < Arena.BlockLength)
@@ -252,6 +274,7 @@ internal sealed class DifferentialRun(Random random, bool isFar, DifferentialRep
             }
 
             target.WriteCode(start, block);
+            one.Block = block;
         }
     }
 
@@ -293,6 +316,22 @@ internal sealed class DifferentialRun(Random random, bool isFar, DifferentialRep
 
     private sealed record Case(byte[] Bytes, Instruction Instruction, DisplacedInstruction Displaced, ulong BranchTarget, List<CaseInput> Inputs)
     {
+        /// <summary>Bytes of fillers before it.</summary>
+        public int Filler { get; init; }
+
+        /// <summary>Whether its window is to be left by an island.</summary>
+        public bool IsShort { get; init; }
+
+        /// <summary>Whether its branch target is to be a part of its function.</summary>
+        public bool IsOwnTarget { get; init; }
+
+        public byte[] Block { get; set; } = [];
+
+        public ulong WindowStart => Displaced.Address - (ulong)Filler;
+
+        /// <summary>Whether its function may be left by it, or not.</summary>
+        public bool MayLeave => Instruction.IsJccShortOrNear || Instruction.IsJcxShort || Instruction.IsJmpNearIndirect;
+
         public string Text => $"{Instruction} [{Convert.ToHexString(Bytes)}] {Instruction.Code}";
     }
 }

@@ -1,7 +1,9 @@
 using System.Runtime.InteropServices;
 using FastTrap.Engine;
+using FastTrap.Engine.Mechanisms;
 using FastTrap.Isa;
 using FastTrap.Isa.X64;
+using FastTrap.Programs;
 using FastTrap.Tests.TestKit;
 using Microsoft.Win32.SafeHandles;
 
@@ -110,30 +112,19 @@ internal sealed class DifferentialTarget : IAsyncDisposable
 
     private void Read(ulong address, Span<byte> bytes) => Assert.That(_process!.ReadMemory(address, bytes), Is.EqualTo(bytes.Length), $"reading {address:x}");
 
-    /// <summary>Probes on instructions that no symbol names. With <paramref name="after"/>, the engine waits for the effects of each.</summary>
-    public async Task<ProbeEnabling> EnableAsync(IReadOnlyList<DisplacedInstruction> instructions, bool after)
+    /// <summary>Probes on instructions that no symbol names.</summary>
+    public async Task<ProbeEnabling> EnableAsync(IEnumerable<ProbeSpec> specs, QueryProgram? program)
     {
-        ProbeEnabling enabling = new(_process!, _proc!, "instructions", s_countOnly, []);
-        List<ProbeSpec> specs = [];
-        foreach (DisplacedInstruction instruction in instructions)
-        {
-            specs.Add(new ProbeSpec
-            {
-                Module = "code",
-                Function = $"case{_serial++}",
-                Name = after ? "return" : "0",
-                Kind = after ? ProbeKind.Return : ProbeKind.Offset,
-                FunctionAddress = instruction.Address,
-
-                // Nothing is in a function of no length, so that each after-probe fires.
-                FunctionLength = 0,
-                Instructions = [instruction],
-            });
-        }
-
-        await _proc!.Process.Thread.RunSlicedAsync(_proc.Process, _proc.Enable([(enabling, specs)]));
+        ProbeEnabling enabling = new(_process!, _proc!, "instructions", program is null ? s_countOnly : new ProbeOptions { Buffered = false, Program = program }, []);
+        await _proc!.Process.Thread.RunSlicedAsync(_proc.Process, _proc.Enable([(enabling, [.. specs])]));
         return enabling;
     }
+
+    /// <summary>A name that no other probe has.</summary>
+    public string NextName() => $"case{_serial++}";
+
+    /// <summary>Whether there is a jump at an address.</summary>
+    public bool IsJump(ulong address) => _proc!.Jump.Index.FindStart(address) is { State: JumpState.Armed };
 
     /// <exception cref="DifferentialTargetLostException">The target is none any more.</exception>
     public void RunNative(int count) => Run($"native {count}", "count native ", []);

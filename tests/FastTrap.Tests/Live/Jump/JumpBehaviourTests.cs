@@ -2,75 +2,10 @@ using FastTrap.Tests.TestKit;
 
 namespace FastTrap.Tests.Live;
 
-/// <summary>A program run alone and with its instructions displaced by jumps prints the same, under signals, exceptions and forks; its text is restored.</summary>
+/// <summary>What only jumps can run into: enabling under signals, faults in windows, exceptions, newcomers. What is asked of all mechanisms is in <see cref="SameBehaviourTests"/>.</summary>
 [TestFixture]
 public sealed class JumpBehaviourTests : LiveTest
 {
-    [TestCase("hashing", "a.out:*:return", "64", "1")]
-    [TestCase("ripmix", "a.out:*:*", "20")]
-    [TestCase("calls", "a.out:*:*", "1", "3")]
-    [TestCase("threadedcpp", "a.out:*:entry", "2", "2")]
-    [TestCase("threadedcpp", "libstdc++*:*:entry", "4", "200")]
-    [TestCase("threadedcpp", "libstdc++*:*:return", "4", "200")]
-    [TestCase("threadedcpp", "libgcc_s*:*:entry", "2", "20")]
-    public async Task TheSameIsPrinted(string name, string description, params string[] arguments)
-    {
-        IReadOnlyList<string> alone = RunAlone(name, null, arguments);
-        using TargetProcess target = TargetProcess.StartTarget(name, null, arguments);
-        TracedProcess process = await Tracer.AttachAsync(target.ProcessId);
-        ProbeSum hits = await process.On(description).Count().EnableAsync();
-        TestContext.Out.WriteLine(Describe(hits));
-        target.SendLine("go");
-        target.ReadLineStarting(LastLineOf(name));
-        await process.DisposeAsync();
-        Assert.That(hits.Count, Is.GreaterThan(0));
-        TextCheck.AssertClean(target.ProcessId);
-        target.SendLine("end");
-        Assert.That(target.WaitForExit(), Is.EqualTo(new TargetExit(0, 0)), string.Join('\n', target.Lines));
-        Assert.That(Comparable(target.Lines), Is.EqualTo(alone));
-    }
-
-    [TestCase("a.out:work_*:entry")]
-    [TestCase("a.out:*:return")]
-    [TestCase("a.out:*:entry")]
-    [TestCase("a.out:fault_*:*")]
-    public async Task SignalsAndFaultsAreSeenAtOriginalAddresses(string description)
-    {
-        string[] arguments = ["4", "300", "20", "2000"];
-        IReadOnlyList<string> alone = RunAlone("signals", null, arguments);
-        using TargetProcess target = TargetProcess.StartTarget("signals", null, arguments);
-        TracedProcess process = await Tracer.AttachAsync(target.ProcessId);
-        ProbeSum hits = await process.On(description).Count().EnableAsync();
-        TestContext.Out.WriteLine(Describe(hits));
-        target.SendLine("go");
-        target.ReadLineStarting("checksum ");
-        await process.DisposeAsync();
-        TestContext.Out.WriteLine(Describe(hits));
-        Assert.That(hits.Count, Is.GreaterThan(0));
-        TextCheck.AssertClean(target.ProcessId);
-        target.SendLine("end");
-        Assert.That(target.WaitForExit(), Is.EqualTo(new TargetExit(0, 0)), string.Join('\n', target.Lines));
-        Assert.That(target.Lines.Where(l => l.StartsWith("FAIL", StringComparison.Ordinal)), Is.Empty);
-        Assert.That(Comparable(target.Lines).Where(l => !l.StartsWith("count work_global", StringComparison.Ordinal)),
-            Is.EqualTo(alone.Where(l => !l.StartsWith("count work_global", StringComparison.Ordinal))));
-    }
-
-    [Test]
-    public async Task CountsUnderSignalsAreExact()
-    {
-        using TargetProcess target = TargetProcess.StartTarget("signals", null, ["4", "20000", "0", "5000"]);
-        TracedProcess process = await Tracer.AttachAsync(target.ProcessId);
-        ProbeSum work = await process.On("a.out:work_global:entry").WithMechanism(ProbeMechanism.Jump).Count().EnableAsync();
-        ProbeSum done = await process.On("a.out:work_global:return").Count().EnableAsync();
-        ProbeSum handler = await process.On("a.out:in_handler:entry").Count().EnableAsync();
-        target.SendLine("go");
-        target.ReadLineStarting("checksum ");
-        await process.DisposeAsync();
-        Assert.That((work.Sum, done.Sum, handler.Sum), Is.EqualTo((target.GetCount("work_global"), target.GetCount("work_global"), target.GetCount("in_handler"))));
-        target.SendLine("end");
-        Assert.That(target.WaitForExit(), Is.EqualTo(new TargetExit(0, 0)), string.Join('\n', target.Lines));
-    }
-
     [Test]
     public async Task EnablingUnderSignals()
     {
@@ -94,45 +29,6 @@ public sealed class JumpBehaviourTests : LiveTest
         target.SendLine("end");
         Assert.That(target.WaitForExit(), Is.EqualTo(new TargetExit(0, 0)), string.Join('\n', target.Lines));
         Assert.That(target.Lines, Has.None.StartsWith("FAIL"));
-    }
-
-    [TestCase("a.out:*:entry")]
-    [TestCase("libc.so.6:*:entry")]
-    [TestCase("libc.so.6:*:return")]
-    public async Task ForkChildrenGetCleanTextAndParentsExactCounts(string description)
-    {
-        using TargetProcess target = TargetProcess.StartTarget("forks", null, ["20"]);
-        TracedProcess process = await Tracer.AttachAsync(target.ProcessId);
-        ProbeSum other = await process.On("a.out:other:return").Count().EnableAsync();
-        ProbeSum hits = await process.On(description).Count().EnableAsync();
-        TestContext.Out.WriteLine(Describe(hits));
-        target.SendLine("go");
-        target.ReadLineStarting("count children");
-        await process.DisposeAsync();
-        TextCheck.AssertClean(target.ProcessId);
-        Assert.That(hits.Count, Is.GreaterThan(0));
-        Assert.That(other.Count, Is.GreaterThanOrEqualTo(target.GetCount("other")));
-        target.SendLine("end");
-        Assert.That(target.WaitForExit(), Is.EqualTo(new TargetExit(0, 0)), string.Join('\n', target.Lines));
-        Assert.That(target.Lines, Has.None.StartsWith("FAIL"));
-    }
-
-    [Test]
-    public async Task NoSystemCallIsInterrupted()
-    {
-        using TargetProcess target = TargetProcess.StartTarget("eintr");
-        for (int round = 0; round < 5; round++)
-        {
-            TracedProcess process = await Tracer.AttachAsync(target.ProcessId);
-            ProbeSum hits = await process.On("*:*:entry").Count().EnableAsync();
-            Assert.That(hits.Mechanisms.Jump, Is.GreaterThan(1000));
-            await process.DisposeAsync();
-        }
-
-        TextCheck.AssertClean(target.ProcessId);
-        target.SendLine("end");
-        Assert.That(target.WaitForExit(), Is.EqualTo(new TargetExit(0, 0)), string.Join('\n', target.Lines));
-        Assert.That(target.Lines.Where(l => l.StartsWith("eintr ", StringComparison.Ordinal)), Is.Not.Empty.And.All.EndsWith(" 0"));
     }
 
     [Test]

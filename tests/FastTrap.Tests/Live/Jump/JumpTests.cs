@@ -28,6 +28,26 @@ public sealed class JumpTests : LiveTest
         Assert.That(target.WaitForExit(), Is.EqualTo(new TargetExit(0, 0)), string.Join('\n', target.Lines));
     }
 
+    /// <summary>The word at fs:0 is the thread's pointer by the ABI: what has no such word, or another's, is counted all the same.</summary>
+    [Test]
+    public async Task ThreadsWithStrangeBasesOfFsAreCounted()
+    {
+        const int Calls = 1000;
+        using TargetProcess target = TargetProcess.StartTarget("threads", null, ["2"]);
+        TracedProcess process = await Tracer.AttachAsync(target.ProcessId);
+        ProbeSum hot = await process.On("a.out:hot:entry").WithMechanism(ProbeMechanism.Jump).Count().EnableAsync();
+        Assert.That(target.SendAndReadCount($"base {Calls}", "hot"), Is.EqualTo(hot.Count));
+        await hot.DisposeAsync();
+        var records = await process.On("a.out:hot:return").WithMechanism(ProbeMechanism.Jump).Record(c => c.ReturnValue).EnableAsync();
+        target.SendAndReadCount($"base {Calls}", "hot");
+        await records.DisposeAsync();
+        Assert.That(await records.ReadAllAsync().CountAsync(), Is.EqualTo(hot.Count));
+        await process.DisposeAsync();
+        TextCheck.AssertClean(target.ProcessId);
+        target.SendLine("quit");
+        Assert.That(target.WaitForExit(), Is.EqualTo(new TargetExit(0, 0)), string.Join('\n', target.Lines));
+    }
+
     /// <summary>A filter that a thread installs later would kill it for a system call of ours.</summary>
     [Test]
     public async Task ReadingMemoryMakesNoSystemCallsUnlessAskedFor()

@@ -23,6 +23,29 @@ public sealed class Arm64BodyTests
     public void RandomProgramsAgreeWithTheInterpreter() => Compare(1, 1000);
 
     [Test]
+    public void KeysAreCounted()
+    {
+        using Arm64BodyMachine machine = new();
+        new TableBodies(machine).CompareKeys(new Random(1), 60);
+    }
+
+    [Test]
+    public void ReturnsFindTheirEntries()
+    {
+        using Arm64BodyMachine machine = new();
+        new TableBodies(machine).CompareCalls(new Random(2), 60);
+    }
+
+    [Test]
+    public void TablesAreRightWhenCodeIsInterruptedByCode()
+    {
+        using Arm64BodyMachine machine = new();
+        int interruptions = new TableBodies(machine).Interrupt();
+        TestContext.Out.WriteLine($"{interruptions} interruptions");
+        Assert.That(interruptions, Is.GreaterThan(150));
+    }
+
+    [Test]
     public void NothingIsLostWhenCodeIsInterruptedByCode()
     {
         using Arm64BodyMachine machine = new();

@@ -62,7 +62,11 @@ internal sealed class BodyComparison(IBodyMachine machine, Random random)
         }
 
         ArgumentSources sources = _programs.NextSources();
-        ProgramTarget target = machine.Target with { ThreadIdOffset = random.Next(2) == 0 ? machine.Target.ThreadIdOffset : null };
+        ProgramTarget target = machine.Target with
+        {
+            ThreadIdOffset = random.Next(2) == 0 ? machine.Target.ThreadIdOffset : null,
+            Ticks = action.Kind == ProgramActionKind.Latency ? new TickScale(0, 1UL << 32, 0) : null,
+        };
         if (!new ProgramCompiler(program, action, target).TryCompile(sources, out CompiledBody? body, out ProgramNotCompilable reason))
         {
             Refused[reason] = Refused.GetValueOrDefault(reason) + 1;
@@ -118,6 +122,8 @@ internal sealed class BodyComparison(IBodyMachine machine, Random random)
         Span<byte> own = machine.Lanes.Slice(lane * _stride, _stride);
         string? difference = action.Kind == ProgramActionKind.Record
             ? CompareRecord(own, program, passes, site, body)
+            : action.Kind == ProgramActionKind.Latency
+                ? CompareCalls(MemoryMarshal.Cast<byte, ulong>(own[LaneLayout.CountersStart..machine.Target.Layout.RingStart]), passes, isGuarded, sources.IsReturn, lane == machine.Target.Layout.LaneCount, before.StackPointer, site)
             : CompareCounters(own[LaneLayout.CountersStart..machine.Target.Layout.RingStart], action, program, passes);
         own[8..].Clear();
         return difference ?? (machine.Lanes.IndexOfAnyExcept((byte)0) is int other and >= 0 && !AreOwnersOnly() ? $"lanes changed at {other:x}" : null);
@@ -130,8 +136,12 @@ internal sealed class BodyComparison(IBodyMachine machine, Random random)
         bool isValid = action.Kind == ProgramActionKind.Count || _valid[program.Outputs[0]];
         if (passes && !isValid)
         {
-            expected[action.CounterCount - 1] = 1;
+            expected[action.Keys is null ? action.CounterCount - 1 : KeyTable.IncompleteWord] = 1;
             Invalid++;
+        }
+        else if (passes && action.Keys is { } keys)
+        {
+            keys.Add(expected, _values[program.Outputs[0]]);
         }
         else if (passes && action.Kind == ProgramActionKind.Count)
         {
@@ -155,6 +165,26 @@ internal sealed class BodyComparison(IBodyMachine machine, Random random)
 
         int wrong = words.CommonPrefixLength(expected);
         return wrong == words.Length ? null : $"counter {wrong} is {words[wrong]:x}, not {expected[wrong]:x}";
+    }
+
+    /// <summary>A return of a call that is not known does nothing; an entry is kept whether or not it counts.</summary>
+    private static string? CompareCalls(Span<ulong> words, bool passes, bool isGuarded, bool isReturn, bool isCommon, ulong stackPointer, in BodySite site)
+    {
+        ulong[] expected = new ulong[words.Length];
+        if (!isReturn && !isGuarded)
+        {
+            expected[CallStack.EntriesWord] = passes ? 1UL : 0;
+            expected[CallStack.LostWord] = passes && isCommon ? 1UL : 0;
+            if (!isCommon)
+            {
+                // The time is any that is one.
+                ulong ticks = words[CallStack.CallsWord + 2];
+                CallStack.Push(ref expected[CallStack.StateWord], expected.AsSpan(CallStack.CallsWord), stackPointer, site.FunctionAddress, passes ? Math.Max(ticks, 1) : 0);
+            }
+        }
+
+        int wrong = words.CommonPrefixLength(expected);
+        return wrong == words.Length ? null : $"word {wrong} of the calls is {words[wrong]:x}, not {expected[wrong]:x}";
     }
 
     private string? CompareRecord(Span<byte> lane, ProbeProgram program, bool passes, in BodySite site, CompiledBody body)
@@ -317,8 +347,12 @@ internal sealed class BodyComparison(IBodyMachine machine, Random random)
 
     private ProgramAction NextAction()
     {
-        switch (random.Next(6))
+        switch (random.Next(8))
         {
+            case 6:
+                return ProgramAction.CountBy(random.Next(1, 250));
+            case 7:
+                return ProgramAction.Latency(16);
             case 0:
                 return ProgramAction.Count;
             case 1:

@@ -37,7 +37,7 @@ public sealed class X64BodyCosts
 
         void Print(string name, ProbeProgram program, ProgramAction action, double floor)
         {
-            ProgramTarget target = machine.Target with { HasReadFsBase = true, ThreadIdOffset = 720 };
+            ProgramTarget target = machine.Target with { ThreadIdOffset = 720 };
             Assert.That(new ProgramCompiler(program, action, target).TryCompile(ArgumentSources.ForEntry(Architecture.X64), out CompiledBody? body, out _));
             byte[] code = new byte[body!.Length];
             body.Write(code, new BodySite(1, 2, 2));

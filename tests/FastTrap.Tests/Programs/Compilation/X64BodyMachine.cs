@@ -1,5 +1,6 @@
 using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics.X86;
+using FastTrap.Native;
 using FastTrap.Programs.Compilation;
 using FastTrap.Programs.Shared;
 using FastTrap.Tests.Isa;
@@ -41,7 +42,8 @@ internal sealed unsafe partial class X64BodyMachine : IBodyMachine, IDisposable
     private readonly byte* _map = (byte*)NativeRunner.Map(MapLength, low: true);
     private readonly bool _hasAvx = Avx.IsSupported;
 
-    public X64BodyMachine()
+    /// <param name="hasThreadPointerWord">Whether code takes the thread pointer from fs:0, and not from the processor.</param>
+    public X64BodyMachine(bool hasThreadPointerWord = true)
     {
         Assemble(CallerOffset, BuildCaller);
         Assemble(CaptureOffset, BuildCapture);
@@ -58,6 +60,8 @@ internal sealed unsafe partial class X64BodyMachine : IBodyMachine, IDisposable
             ProcessId = Environment.ProcessId + 1_000_000,
             OwnProcessId = Environment.ProcessId,
             AllowsSystemCalls = true,
+            HasReadFsBase = Auxv.TryRead(LinuxPlatform.Instance, Environment.ProcessId, out Auxv auxv, out _) && auxv.HasReadFsBase,
+            HasThreadPointerWord = hasThreadPointerWord,
         };
         Guard = 1;
     }

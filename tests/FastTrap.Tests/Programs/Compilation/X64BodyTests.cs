@@ -21,9 +21,33 @@ public sealed class X64BodyTests
     public void RandomProgramsAgreeWithTheInterpreter() => Compare(1, 1200);
 
     [Test]
-    public void NothingIsLostWhenCodeIsInterruptedByCode()
+    public void KeysAreCounted()
     {
         using X64BodyMachine machine = new();
+        new TableBodies(machine).CompareKeys(new Random(1), 400);
+    }
+
+    [Test]
+    public void ReturnsFindTheirEntries()
+    {
+        using X64BodyMachine machine = new();
+        new TableBodies(machine).CompareCalls(new Random(2), 400);
+    }
+
+    [Test]
+    public void TablesAreRightWhenCodeIsInterruptedByCode()
+    {
+        using X64BodyMachine machine = new();
+        int interruptions = new TableBodies(machine).Interrupt();
+        TestContext.Out.WriteLine($"{interruptions} interruptions");
+        Assert.That(interruptions, Is.GreaterThan(150));
+    }
+
+    [TestCase(true)]
+    [TestCase(false)]
+    public void NothingIsLostWhenCodeIsInterruptedByCode(bool hasThreadPointerWord)
+    {
+        using X64BodyMachine machine = new(hasThreadPointerWord);
         int interruptions = InterruptedBodies.Check(machine);
         TestContext.Out.WriteLine($"{interruptions} interruptions");
         Assert.That(interruptions, Is.GreaterThan(1000));

@@ -98,21 +98,25 @@ public sealed class ProviderTests
         List<UsdtProvider> kept = [];
         foreach (string? path in new[] { null, file })
         {
-            for (int i = 0; i < 5; i++)
+            List<int> lengths = [];
+            for (int i = 0; i < 20; i++)
             {
-                UsdtProvider provider = new($"again-{"abcde"[i]}");
+                UsdtProvider provider = new($"again-{(char)('a' + i)}");
                 for (int probe = 0; probe <= i; probe++)
                 {
                     provider.DefineProbe($"p{probe}");
                 }
 
                 provider.Publish(path);
+                lengths.Add(provider.ImagePath!.Length - (path ?? "").Length);
                 nint library = NativeLibrary.Load(provider.ImagePath!);
-                Assert.That(NativeLibrary.TryGetExport(library, $"again__{"abcde"[i]}_p{i}", out _), $"{i} {provider.ImagePath}");
+                Assert.That(NativeLibrary.TryGetExport(library, $"again__{(char)('a' + i)}_p{i}", out _), $"{i} {provider.ImagePath}");
                 NativeLibrary.Free(library);
                 provider.Dispose();
                 kept.Add(provider);
             }
+
+            Assert.That(lengths.Max() - lengths.Min(), Is.LessThan(12), "the names of many are not much longer");
         }
 
         GC.KeepAlive(kept);

@@ -8,10 +8,15 @@ internal interface ISiteProgram
     /// <summary>Which mechanism the consumer allows.</summary>
     ProbeMechanism Mechanism { get; }
 
+    /// <summary>Whether there may be code for it.</summary>
+    bool MayBeCode => Mechanism != ProbeMechanism.Breakpoint;
+
     /// <summary>
     /// Has what the code needs put into the target. Control thread, once, before the first <see cref="TryCompile"/>, with the process's threads as they are. Returns null, or why it cannot be had.
     /// </summary>
-    string? Prepare(Proc proc);
+    /// <param name="proc">The process.</param>
+    /// <param name="sites">How many sites are about to be compiled, at most.</param>
+    string? Prepare(Proc proc, int sites);
 
     /// <summary>The code for one site. Control thread. It is entered at its first byte, left behind its last, and runs at any address.</summary>
     bool TryCompile(EnabledProbe enabled, Tracepoint tracepoint, [System.Diagnostics.CodeAnalysis.NotNullWhen(true)] out byte[]? code, out string reason);

@@ -1,40 +1,49 @@
 using System.Diagnostics.CodeAnalysis;
 using System.Runtime.CompilerServices;
+using FastTrap.Isa.X64;
 
 namespace FastTrap.Engine.Mechanisms;
 
 /// <summary>The sites of a process by where they are in the text and where their trampolines are. Immutable, replaced as a whole; any thread.</summary>
 internal sealed class JumpIndex
 {
+    private static readonly Comparison<JumpSite> s_byStart = (a, b) => a.Start.CompareTo(b.Start);
+    private static readonly Comparison<JumpSite> s_byTrampoline = (a, b) => a.Code!.Address.CompareTo(b.Code!.Address);
+
+    private static readonly Comparison<JumpSite> s_byIsland = (a, b) => a.Window.Island.CompareTo(b.Window.Island);
+
     private readonly JumpSite[] _byStart;
     private readonly JumpSite[] _byTrampoline;
-    private readonly Dictionary<ulong, JumpSite> _islands = [];
 
-    private JumpIndex(JumpSite[] sites)
+    /// <summary>Those that have one, by its address.</summary>
+    private readonly JumpSite[] _byIsland;
+
+    private JumpIndex(JumpSite[] byStart, JumpSite[] byTrampoline)
     {
-        _byStart = [.. sites.OrderBy(s => s.Start)];
-        _byTrampoline = [.. sites.Where(s => s.Code is not null).OrderBy(s => s.Code!.Address)];
-        foreach (JumpSite site in sites)
-        {
-            if (site.Window.Island != 0)
-            {
-                _islands[site.Window.Island] = site;
-            }
-        }
+        _byStart = byStart;
+        _byTrampoline = byTrampoline;
+        _byIsland = Array.FindAll(byStart, s => s.Window.Island != 0);
+        Array.Sort(_byIsland, s_byIsland);
     }
 
-    public static JumpIndex Empty { get; } = new([]);
+    public static JumpIndex Empty { get; } = new([], []);
 
     public int Count => _byStart.Length;
 
     /// <summary>All of them, in the order of their windows.</summary>
     public ReadOnlySpan<JumpSite> Sites => _byStart;
 
-    public static JumpIndex Create(IEnumerable<JumpSite> sites) => new([.. sites]);
+    public JumpIndex With(IReadOnlyList<JumpSite> sites)
+    {
+        JumpSite[] byStart = [.. sites];
+        JumpSite[] byTrampoline = [.. sites.Where(s => s.Code is not null)];
+        Sort(byStart, s_byStart);
+        Sort(byTrampoline, s_byTrampoline);
+        return new JumpIndex(Merge(_byStart, byStart, s_byStart), Merge(_byTrampoline, byTrampoline, s_byTrampoline));
+    }
 
-    public JumpIndex With(IEnumerable<JumpSite> sites) => new([.. _byStart, .. sites]);
-
-    public JumpIndex Without(IReadOnlySet<JumpSite> sites) => new([.. _byStart.Where(s => !sites.Contains(s))]);
+    public JumpIndex Without(IReadOnlySet<JumpSite> sites) =>
+        new(Array.FindAll(_byStart, s => !sites.Contains(s)), Array.FindAll(_byTrampoline, s => !sites.Contains(s)));
 
     /// <summary>The site whose window begins at an address.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -54,8 +63,10 @@ internal sealed class JumpIndex
     /// <summary>The site whose trampoline holds an address, or whose island is there.</summary>
     public bool TryFindOutOfLine(ulong address, [NotNullWhen(true)] out JumpSite? site)
     {
-        if (_islands.Count != 0 && _islands.TryGetValue(address, out site))
+        int island = FirstIsland(address);
+        if (island < _byIsland.Length && _byIsland[island].Window.Island == address)
         {
+            site = _byIsland[island];
             return true;
         }
 
@@ -99,10 +110,59 @@ internal sealed class JumpIndex
             Copy(site.Original.AsSpan(0, site.PatchLength), site.Start, address, bytes);
         }
 
-        foreach (JumpSite site in _islands.Values.Where(s => s.State != JumpState.Gone))
+        for (int i = FirstIsland(address - Math.Min(address, PatchWindow.NearLength)); i < _byIsland.Length && _byIsland[i].Window.Island < end; i++)
         {
-            Copy(site.IslandOriginal, site.Window.Island, address, bytes);
+            if (_byIsland[i].State != JumpState.Gone)
+            {
+                Copy(_byIsland[i].IslandOriginal, _byIsland[i].Window.Island, address, bytes);
+            }
         }
+    }
+
+    /// <summary>The first island at or behind an address.</summary>
+    private int FirstIsland(ulong address)
+    {
+        int low = 0;
+        int high = _byIsland.Length;
+        while (low < high)
+        {
+            int middle = (low + high) >>> 1;
+            if (_byIsland[middle].Window.Island < address)
+            {
+                low = middle + 1;
+            }
+            else
+            {
+                high = middle;
+            }
+        }
+
+        return low;
+    }
+
+    /// <summary>They are made in order, as a rule.</summary>
+    private static void Sort(JumpSite[] sites, Comparison<JumpSite> comparison)
+    {
+        for (int i = 1; i < sites.Length; i++)
+        {
+            if (comparison(sites[i - 1], sites[i]) > 0)
+            {
+                Array.Sort(sites, comparison);
+                return;
+            }
+        }
+    }
+
+    /// <summary>Two sorted rows as one.</summary>
+    private static JumpSite[] Merge(JumpSite[] left, JumpSite[] right, Comparison<JumpSite> comparison)
+    {
+        JumpSite[] merged = new JumpSite[left.Length + right.Length];
+        for (int i = 0, l = 0, r = 0; i < merged.Length; i++)
+        {
+            merged[i] = r == right.Length || (l < left.Length && comparison(left[l], right[r]) <= 0) ? left[l++] : right[r++];
+        }
+
+        return merged;
     }
 
     private static ulong EndOf(JumpSite site) => Math.Max(site.Window.CodeEnd, site.PatchEnd);

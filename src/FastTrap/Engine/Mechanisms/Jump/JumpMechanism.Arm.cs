@@ -12,10 +12,10 @@ internal sealed partial class JumpMechanism
     private const int ChunkLength = 4096;
 
     /// <summary>Trampolines, or pages of text, between two looks for reports.</summary>
-    private const int SliceLength = 64;
+    private const int SliceLength = 16;
 
     /// <summary>More than a window's instructions need.</summary>
-    private const int RelocatedLength = 256;
+    private const int RelocatedLength = 384;
 
     private const int LongestWindow = 64;
 
@@ -46,14 +46,18 @@ internal sealed partial class JumpMechanism
             {
                 if (!prepared.TryGetValue(program, out string? problem))
                 {
-                    problem = program.Prepare(_proc);
+                    problem = program.Prepare(_proc, order.Length);
                     prepared.Add(program, problem);
                 }
 
                 reason = problem ?? "";
-                if (problem is not null || !TryChoose(tracepoint, enabled, windows, end, out site, out reason) || !TryBuild(site!, order.Length, out reason))
+                if (problem is not null)
                 {
-                    site = null;
+                    reason = problem;
+                }
+                else if (program.Mechanism == ProbeMechanism.InProcessTrap || !TryChoose(tracepoint, enabled, windows, end, out site, out reason) || !TryBuild(site!, order.Length, out reason))
+                {
+                    site = TryTrap(tracepoint, enabled, windows, order.Length, ref reason);
                 }
             }
             else
@@ -103,10 +107,10 @@ internal sealed partial class JumpMechanism
                     // Nothing was written. What stands there now is looked at once more.
                     Refuse(site.Tracepoint, site.Enabled, site.Demotion!, failed);
                 }
-                else if (site.Enabled.Enabling.Program!.Mechanism == ProbeMechanism.Jump)
+                else if (RefusalOf(site.Enabled.Enabling.Program!) is var refusal and not ProbeRefusal.None)
                 {
                     site.IsAbandoned = true;
-                    failed.Add((site.Tracepoint, ProbeRefusal.NotByJump, site.Demotion));
+                    failed.Add((site.Tracepoint, refusal, site.Demotion));
                 }
             }
         }
@@ -126,9 +130,9 @@ internal sealed partial class JumpMechanism
         Tracepoint tracepoint, EnabledProbe enabled, string reason, List<(Tracepoint Tracepoint, ProbeRefusal Refusal, string? Reason)> failed)
     {
         ISiteProgram program = enabled.Enabling.Program!;
-        if (program.Mechanism == ProbeMechanism.Jump)
+        if (RefusalOf(program) is var refusal and not ProbeRefusal.None)
         {
-            failed.Add((tracepoint, ProbeRefusal.NotByJump, reason));
+            failed.Add((tracepoint, refusal, reason));
         }
         else
         {
@@ -198,13 +202,8 @@ internal sealed partial class JumpMechanism
         Tracepoint tracepoint, EnabledProbe enabled, IReadOnlyDictionary<ulong, SiteWindow> windows, ulong end, out JumpSite? site, out string reason)
     {
         site = null;
-        Probe probe = enabled.Probe;
-        ref readonly DisplacedInstruction instruction = ref tracepoint.Instruction;
-        if (probe.Kind == ProbeKind.PostOffset || probe.IsTestAt(tracepoint.Address)
-            || (probe.Kind == ProbeKind.Return && !instruction.Has(DisplacedTraits.Return)
-                && (instruction.Has(DisplacedTraits.Conditional) || instruction.Has(DisplacedTraits.Indirect))))
+        if (!FiresBefore(tracepoint, enabled.Probe, out reason))
         {
-            reason = "whether the probe fires is known only after the instruction";
             return false;
         }
 
@@ -276,21 +275,15 @@ internal sealed partial class JumpMechanism
     private bool TryBuild(JumpSite site, int expectedSites, out string reason)
     {
         if (!site.Enabled.Enabling.Program!.TryCompile(site.Enabled, site.Tracepoint, out byte[]? body, out reason)
-            || !_code.TryFind(site.Start, body.Length + RelocatedLength, (long)expectedSites * (body.Length + LongestWindow), out TrampolineArea? area, out reason))
+            || !_code.TryFind(site.Start, body.Length + RelocatedLength, (long)expectedSites * (body.Length + LongestWindow), out TrampolineArea? area, out reason)
+            || !_journal.TryReserve(expectedSites, out reason))
         {
             return false;
         }
 
         PatchWindow window = site.Window;
-        _relocator.Begin(window, site.Original, area.Next);
-        if (!_relocator.TryMoveUntil(window.Site, out WindowRefusal refusal))
-        {
-            reason = refusal.Describe();
-            return false;
-        }
-
-        _relocator.AddBody(body);
-        if (!_relocator.TryFinish(out refusal))
+        _relocator.Begin(window, site.IsTrap ? WithoutMark(site.Original) : site.Original, area.Next);
+        if (!_relocator.TryMoveUntil(window.Site, out WindowRefusal refusal) || !TryAddBody(site, body, out refusal) || !_relocator.TryFinish(out refusal))
         {
             reason = refusal.Describe();
             return false;
@@ -315,14 +308,54 @@ internal sealed partial class JumpMechanism
         return true;
     }
 
+    /// <summary>The program in front of the probed instruction; where that is a jump by which the function may be left, on the way out only.</summary>
+    private bool TryAddBody(JumpSite site, ReadOnlySpan<byte> body, out WindowRefusal refusal)
+    {
+        Probe probe = site.Enabled.Probe;
+        ref readonly DisplacedInstruction instruction = ref site.Tracepoint.Instruction;
+        if (probe.Kind == ProbeKind.Return && !instruction.Has(DisplacedTraits.Return))
+        {
+            if (instruction.Has(DisplacedTraits.Indirect))
+            {
+                return _relocator.TryAddBodyIfOutside(
+                    body, (probe.FunctionAddress, probe.FunctionLength), (probe.Details?.ColdStart ?? 0, probe.Details?.ColdLength ?? 0), out refusal);
+            }
+
+            // Behind the last instruction of a function it is left in both cases.
+            if (instruction.Has(DisplacedTraits.Conditional) && probe.IsInFunction(instruction.NextAddress))
+            {
+                return _relocator.TryAddBodyIfTaken(body, out refusal);
+            }
+        }
+
+        _relocator.AddBody(body);
+        refusal = WindowRefusal.None;
+        return true;
+    }
+
     /// <summary>Takes all steps at some thousand sites. Those that cannot be armed are marked with the reason.</summary>
     private IEnumerator<bool> ArmChunk(JumpSite[] chunk)
     {
         List<JumpSite> failing = [];
+
+        // Without it a tracer that is killed leaves traps that kill, as it does with breakpoints.
+        _ = Guard.Prepare(chunk.Length);
+        if (_proc.IsGone)
+        {
+            yield break;
+        }
+
+        Guard.SetRanges(_code.Mapped);
         foreach (JumpSite site in chunk)
         {
-            if (site.Tracepoint.IsUsed && _text.WriteIsland(site, isIn: true))
+            if (!_journal.TryAdd(site, out string problem))
             {
+                site.State = JumpState.Gone;
+                site.Demotion = problem;
+            }
+            else if (site.Tracepoint.IsUsed && _text.WriteIsland(site, isIn: true))
+            {
+                Guard.Add(site.Start, site.Code!.Address);
                 site.State = JumpState.Leading;
                 site.Tracepoint.ArmedBy = this;
                 _byTracepoint[site.Tracepoint] = site;
@@ -342,18 +375,19 @@ internal sealed partial class JumpMechanism
         foreach (JumpSite site in failing)
         {
             _ = JumpText.Restore(_platform, _memory, site);
+            Guard.Retire(site.Start);
             site.State = JumpState.Gone;
             site.Tracepoint.ArmedBy = null;
             _byTracepoint.Remove(site.Tracepoint);
             site.Demotion = "its code has changed";
         }
 
-        foreach (JumpSite site in chunk)
+        _proc.Core.CountTracepoints(chunk.Count(s => s.State == JumpState.Leading));
+
+        if (Array.TrueForAll(chunk, s => s.IsTrap))
         {
-            if (site.State == JumpState.Leading)
-            {
-                _proc.Core.CountTracepoints(1);
-            }
+            TellTraps(chunk);
+            yield break;
         }
 
         bool isSeen = _proc.Process.Thread.Visit(_proc.Process, new ArmingVisit(this, _stacks, chunk));
@@ -391,12 +425,14 @@ internal sealed partial class JumpMechanism
             {
                 site.Demotion ??= "its code has changed";
             }
-            else if (site is { State: JumpState.Leading, Demotion: null })
+            else if (site is { State: JumpState.Leading, Demotion: null, IsTrap: false })
             {
                 site.State = JumpState.Armed;
                 site.Enabled.Enabling.Program!.OnArmed(site.Enabled, site.Tracepoint.Address, ProbeMechanism.Jump, null);
             }
         }
+
+        TellTraps(chunk);
     }
 
     /// <summary>Between two steps: every processor passes through the kernel.</summary>
@@ -406,7 +442,7 @@ internal sealed partial class JumpMechanism
     {
         if (!isSeen)
         {
-            foreach (JumpSite site in chunk)
+            foreach (JumpSite site in chunk.Where(s => !s.IsTrap))
             {
                 site.Demotion ??= "a thread of the process could not be looked at in time";
             }
@@ -417,7 +453,7 @@ internal sealed partial class JumpMechanism
     private IEnumerable<bool> Take(JumpSite[] sites, JumpStep step, List<JumpSite> failing)
     {
         bool isArming = step <= JumpStep.JumpHead;
-        JumpSite[] meant = Array.FindAll(sites, s => s.State is JumpState.Leading or JumpState.Armed or JumpState.Leaving && !(isArming && s.Demotion is not null) && !failing.Contains(s));
+        JumpSite[] meant = Array.FindAll(sites, s => s.State is JumpState.Leading or JumpState.Armed or JumpState.Leaving && !(isArming && (s.Demotion is not null || (s.IsTrap && step != JumpStep.Trap))) && !failing.Contains(s));
         for (int first = 0, pages = 1; first < meant.Length; pages++)
         {
             first += _text.WritePage(meant.AsSpan(first), step, failing);

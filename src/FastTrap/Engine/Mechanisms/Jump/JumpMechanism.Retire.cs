@@ -13,31 +13,34 @@ internal sealed partial class JumpMechanism
     {
         while (_released.Count != 0)
         {
-            JumpSite[] chunk = [.. _released.OrderBy(s => s.Start).Take(ChunkLength)];
-            using IEnumerator<bool> steps = RetireChunk(chunk);
-            while (steps.MoveNext())
+            _released.Sort(static (a, b) => a.Start.CompareTo(b.Start));
+            foreach (JumpSite[] chunk in _released.ToArray().Chunk(ChunkLength))
             {
-                yield return true;
+                using IEnumerator<bool> steps = RetireChunk(chunk);
+                while (steps.MoveNext())
+                {
+                    yield return true;
+                    if (_proc.IsGone)
+                    {
+                        yield break;
+                    }
+                }
+
                 if (_proc.IsGone)
                 {
                     yield break;
                 }
-            }
 
-            if (_proc.IsGone)
-            {
-                yield break;
-            }
-
-            if (Array.Exists(chunk, s => s.IsReleased))
-            {
-                Log.JumpsLeft(_proc.Core.Logger, _proc.ProcessId, chunk.Length);
-                if (_waiting.Count != 0)
+                if (Array.Exists(chunk, s => s.IsReleased))
                 {
-                    _proc.PostRetirement();
-                }
+                    Log.JumpsLeft(_proc.Core.Logger, _proc.ProcessId, chunk.Length);
+                    if (_waiting.Count != 0)
+                    {
+                        _proc.PostRetirement();
+                    }
 
-                yield break;
+                    yield break;
+                }
             }
         }
     }
@@ -117,6 +120,7 @@ internal sealed partial class JumpMechanism
             if (site.State == JumpState.Leaving)
             {
                 _ = _text.WriteIsland(site, isIn: false);
+                Guard.Retire(site.Start);
                 site.State = JumpState.Gone;
                 _ledger.Add(site);
                 _proc.OnTrapRemoved(site.Start, site.Original.AsSpan(0, 1));
@@ -165,6 +169,7 @@ internal sealed partial class JumpMechanism
             if (site.State != JumpState.Gone)
             {
                 _ = JumpText.Restore(_platform, _memory, site);
+                Guard.Retire(site.Start);
                 site.State = JumpState.Gone;
             }
         }
@@ -201,6 +206,7 @@ internal sealed partial class JumpMechanism
         foreach (JumpSite site in chunk)
         {
             site.IsReleased = false;
+            _journal.Remove(site);
             for (int i = 0; i < site.IslandPatch.Length; i++)
             {
                 _islandBytes.Remove(site.Window.Island + (ulong)i);

@@ -13,7 +13,7 @@ internal sealed partial class JumpMechanism
     {
         if (!_index.TryFindOutOfLine(address, out JumpSite? site) || address == site.Window.Island)
         {
-            return false;
+            return Guard.Contains(address) || IsAdoptedGuard(address);
         }
 
         return !site.Code!.TryFindOriginal(address, out RelocatedPoint point) || !IsPlace(site, point);
@@ -47,6 +47,11 @@ internal sealed partial class JumpMechanism
     public SignalOutcome OnSignal(TracedTask task, ref RegisterSet registers, ref SignalInfo info)
     {
         ulong pc = registers.ProgramCounter;
+        if ((Guard.Contains(pc) || IsAdoptedGuard(pc)) && info.si_signo != Signal.SIGSTOP && !info.IsSynchronous)
+        {
+            return SignalOutcome.StepOut;
+        }
+
         if (info.si_signo == Signal.SIGSTOP || !_index.TryFindOutOfLine(pc, out JumpSite? site))
         {
             // It runs no handler: the thread stops where it is, and goes on from there.
@@ -66,9 +71,12 @@ internal sealed partial class JumpMechanism
 
         if (!site.Code!.TryFindOriginal(pc, out RelocatedPoint point))
         {
-            // The program itself: the stack has no room for it. The instruction in front of which it stands would fare no better.
-            registers.ProgramCounter = site.Window.Site;
-            return SignalOutcome.Deliver;
+            if (TrySkipThreadLoad(ref registers))
+            {
+                return SignalOutcome.Ignore;
+            }
+
+            return OnFaultInProgram(task, site, ref registers, ref info);
         }
 
         if (site.State is JumpState.Leading or JumpState.Armed && site.IsInside(point.Original))
@@ -90,13 +98,32 @@ internal sealed partial class JumpMechanism
         return SignalOutcome.Deliver;
     }
 
+    /// <summary>A program that looks into its thread's control block, where the thread has none: what it would have found is 0.</summary>
+    private bool TrySkipThreadLoad(ref RegisterSet registers)
+    {
+        // fs: [rex.w] mov eax, [disp64]; or mov or movsxd, [disp32], of the first three registers.
+        Span<byte> code = stackalloc byte[9];
+        if (_platform.ReadCode(_memory, registers.ProgramCounter, code) != code.Length || code[0] != 0x64)
+        {
+            return false;
+        }
+
+        int at = code[1] == 0x48 ? 2 : 1;
+        bool isLong = code[at] == 0xa1;
+        if (!isLong && (code[at] is not (0x8b or 0x63) || code[at + 1] is not (0x04 or 0x0c or 0x14) || code[at + 2] != 0x25))
+        {
+            return false;
+        }
+
+        registers[isLong || code[at + 1] == 0x04 ? X64Register.Rax : code[at + 1] == 0x0c ? X64Register.Rcx : X64Register.Rdx] = 0;
+        registers.ProgramCounter += (ulong)at + (isLong ? 1UL + sizeof(ulong) : 3UL + sizeof(uint));
+        return true;
+    }
+
     private static void MoveTo(in RelocatedPoint point, ref RegisterSet registers)
     {
         registers.ProgramCounter = point.Original;
-        if (point.IsPushed)
-        {
-            registers[X64Register.Rsp] += sizeof(ulong);
-        }
+        registers[X64Register.Rsp] += (ulong)point.Pushed;
     }
 
     /// <summary>Whether a thread may go to the original of a place: its own bytes are there, and it is counted once, neither twice nor never.</summary>

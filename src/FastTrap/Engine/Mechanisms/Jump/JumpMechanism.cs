@@ -16,6 +16,7 @@ internal sealed partial class JumpMechanism : Mechanism
     private readonly TargetMemory _memory;
     private readonly BreakpointMechanism _breakpoint;
     private readonly CodeSpace _code;
+    private readonly Journal _journal;
     private readonly JumpText _text;
     private readonly StackScan _stacks;
     private readonly WindowLedger _ledger = new();
@@ -35,6 +36,8 @@ internal sealed partial class JumpMechanism : Mechanism
         _memory = memory;
         _breakpoint = breakpoint;
         _code = new CodeSpace(proc.Process);
+        _journal = new Journal(proc.Process);
+        Guard = new TrapGuard(proc.Process);
         _text = new JumpText(_platform, memory);
         _stacks = new StackScan(_platform);
     }
@@ -43,10 +46,14 @@ internal sealed partial class JumpMechanism : Mechanism
     public JumpIndex Index => _index;
 
     /// <summary>Memory in the target: of trampolines, and of programs.</summary>
-    public IEnumerable<(ulong Start, ulong Length)> Mapped => [.. _code.Mapped, .. _shared];
+    public IEnumerable<(ulong Start, ulong Length)> Mapped =>
+        _isLeft ? [] : [.. _code.Mapped, .. _shared, .. Guard.Mapped, .. _cover?.Mapped ?? [], .. _journal.Mapped, .. _adopted];
+
+    /// <summary>What leads threads when there is no tracer.</summary>
+    public TrapGuard Guard { get; }
 
     /// <summary>Whether anything was mapped.</summary>
-    public bool IsUsed => _code.Mapped.Count != 0;
+    public bool IsUsed => _code.Mapped.Count != 0 || _adopted.Count != 0;
 
     /// <summary>Whether there are sites whose end was asked for.</summary>
     public bool HasReleased => _released.Count != 0;
@@ -56,7 +63,7 @@ internal sealed partial class JumpMechanism : Mechanism
     {
         foreach (JumpSite site in _index.Sites)
         {
-            if (site.Enabled.Enabling == enabling)
+            if (site.Enabled?.Enabling == enabling)
             {
                 return true;
             }
@@ -115,7 +122,7 @@ internal sealed partial class JumpMechanism : Mechanism
         }
     }
 
-    public bool Contains(ulong address) => _code.Contains(address) || (_islandBytes.Contains(address) && _index.TryFindOutOfLine(address, out _));
+    public bool Contains(ulong address) => _code.Contains(address) || IsAdopted(address) || Guard.Contains(address) || (_islandBytes.Contains(address) && _index.TryFindOutOfLine(address, out _));
 
     /// <summary>A trap at the first byte of a window sends the thread into the trampoline. No lock, no allocation.</summary>
     public bool TryLead(TracedTask task, ref RegisterSet registers, ulong trapAddress)
@@ -162,6 +169,7 @@ internal sealed partial class JumpMechanism : Mechanism
     /// <summary>A library was unmapped, with what stood in it.</summary>
     public void OnUnmapped(ulong start, ulong length)
     {
+        ForgetTraps(start, length);
         if (_index.Count == 0)
         {
             return;
@@ -182,6 +190,7 @@ internal sealed partial class JumpMechanism : Mechanism
             site.State = JumpState.Gone;
             _byTracepoint.Remove(site.Tracepoint);
             _ledger.Add(site);
+            Guard.Retire(site.Start);
             Release(site);
         }
     }
@@ -210,6 +219,9 @@ internal sealed partial class JumpMechanism : Mechanism
         }
     }
 
+    /// <summary>Whether a trap stands at an address, to stay or for a moment, by which threads are led.</summary>
+    public bool IsTrapAt(ulong address) => _index.FindStart(address) is { State: JumpState.Leading or JumpState.Leaving };
+
     /// <summary>The text of a fork child.</summary>
     public void CleanForkChild(TargetMemory child, int childProcessId) => _ledger.Clean(_platform, child, childProcessId, _index, _proc.Core.Logger);
 
@@ -231,6 +243,11 @@ internal sealed partial class JumpMechanism : Mechanism
         _islandBytes.Clear();
         _shared.Clear();
         _code.Forget();
+        _journal.Forget();
+        _traps.Clear();
+        _isOutlived = false;
+        Guard.Forget();
+        _cover?.Forget();
     }
 
     /// <summary>Whether a thread has executed a trap whose signal it has not got yet.</summary>

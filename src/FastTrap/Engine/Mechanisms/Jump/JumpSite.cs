@@ -26,6 +26,9 @@ internal sealed class JumpSite(Tracepoint tracepoint, EnabledProbe enabled, in P
 {
     private readonly PatchWindow _window = window;
 
+    /// <summary>A site that another tracer has left, of which nobody wants anything but its end.</summary>
+    public static JumpSite Adopt(in PatchWindow window, Trampoline code) => new(new Tracepoint(default), null!, window) { Code = code };
+
     public Tracepoint Tracepoint { get; } = tracepoint;
 
     public EnabledProbe Enabled { get; } = enabled;
@@ -35,6 +38,12 @@ internal sealed class JumpSite(Tracepoint tracepoint, EnabledProbe enabled, in P
     public ulong Start => _window.Start;
 
     public int PatchLength => _window.PatchLength;
+
+    /// <summary>Whether it stays a trap that leads.</summary>
+    public bool IsTrap => _window.Kind == WindowKind.Trap;
+
+    /// <summary>Why a jump could not be had, of one that stays a trap; null: it was not wanted.</summary>
+    public string? TrapReason { get; init; }
 
     /// <summary>The address behind the bytes that are replaced.</summary>
     public ulong PatchEnd => _window.Start + (ulong)_window.PatchLength;
@@ -77,4 +86,5 @@ internal sealed class JumpSite(Tracepoint tracepoint, EnabledProbe enabled, in P
 /// <param name="Window">The window.</param>
 /// <param name="Original">The bytes of all its instructions, and of what else is replaced.</param>
 /// <param name="Reason">Why there is none; null: there is.</param>
-internal readonly record struct SiteWindow(PatchWindow Window, byte[] Original, string? Reason);
+/// <param name="IsKnown">Whether the code around it is known, so that a trap may lead out of it.</param>
+internal readonly record struct SiteWindow(PatchWindow Window, byte[] Original, string? Reason, bool IsKnown = true);

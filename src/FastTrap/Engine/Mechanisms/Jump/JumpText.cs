@@ -103,7 +103,7 @@ internal sealed class JumpText(IPlatform platform, TargetMemory memory)
         {
             ReadOnlySpan<byte> original = site.Original.AsSpan(0, site.PatchLength);
             isDone = platform.WriteCode(memory, site.Start, [Trap]) == 1
-                && platform.WriteCode(memory, site.Start + 1, original[1..]) == original.Length - 1
+                && (original.Length == 1 || platform.WriteCode(memory, site.Start + 1, original[1..]) == original.Length - 1)
                 && platform.WriteCode(memory, site.Start, original[..1]) == 1;
         }
 

@@ -23,6 +23,7 @@ internal sealed class StackScan(IPlatform platform)
 
     private readonly byte[] _buffer = new byte[64 * 1024];
     private readonly List<(ulong Start, ulong End)> _seen = [];
+    private Action<ulong>? _frame;
 
     /// <summary>Reports each word of a thread's stack which lies between two addresses.</summary>
     public void Scan(int threadId, ulong stackPointer, ulong lowest, ulong highest, Action<ulong> found)
@@ -36,6 +37,14 @@ internal sealed class StackScan(IPlatform platform)
                 _seen.Add((start, start + (ulong)ScanOne(threadId, start, lowest, highest, found, stacks)));
             }
         }
+    }
+
+    /// <summary>Reports the saved program counter of what looks like a signal frame on a thread's stack.</summary>
+    public void ScanFrames(int threadId, ulong stackPointer, Action<ulong> frame)
+    {
+        _frame = frame;
+        Scan(threadId, stackPointer, 1, 0, static _ => { });
+        _frame = null;
     }
 
     private int ScanOne(int threadId, ulong start, ulong lowest, ulong highest, Action<ulong> found, Queue<ulong> stacks)
@@ -54,13 +63,14 @@ internal sealed class StackScan(IPlatform platform)
             for (int i = 0; i < words.Length; i++)
             {
                 ulong word = words[i];
-                if (word - lowest <= highest - lowest)
+                if (lowest <= highest && word - lowest <= highest - lowest)
                 {
                     found(word);
                 }
 
-                if ((word & 0xffff) == UserCodeSelector && (word >> 48) is 0 or UserStackSelector && i > SelectorWords)
+                if (word is UserCodeSelector or (UserCodeSelector | (UserStackSelector << 48)) && i > SelectorWords)
                 {
+                    _frame?.Invoke(words[i - SelectorWords]);
                     stacks.Enqueue(words[i - SelectorWords - 1] & ~7UL);
                 }
             }

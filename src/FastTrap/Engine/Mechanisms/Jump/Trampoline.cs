@@ -17,6 +17,19 @@ internal sealed class Trampoline
         Length = code.Code.Length;
     }
 
+    /// <summary>As it was written down.</summary>
+    public Trampoline(ulong address, int length, RelocatedPoint[] points, in RelocatedBody body)
+    {
+        _points = points;
+        _body = body;
+        Address = address;
+        Length = length;
+    }
+
+    public ReadOnlySpan<RelocatedPoint> Points => _points;
+
+    public RelocatedBody Body => _body;
+
     public ulong Address { get; }
 
     public int Length { get; }
@@ -25,7 +38,7 @@ internal sealed class Trampoline
     public ulong BehindBody => Address + (ulong)(_body.Offset + _body.Length);
 
     /// <summary>Whether who is there has been through the program.</summary>
-    public bool IsBehindBody(in RelocatedPoint point) => point.Offset > _body.Offset;
+    public bool IsBehindBody(in RelocatedPoint point) => point.Offset >= _body.Offset + _body.Length;
 
     public bool Contains(ulong address) => address - Address < (ulong)Length;
 
@@ -40,7 +53,7 @@ internal sealed class Trampoline
 
         foreach (RelocatedPoint point in _points)
         {
-            if (point.Original == original && !point.IsPushed)
+            if (point.Original == original && point.Pushed == 0)
             {
                 address = Address + (ulong)point.Offset;
                 return true;
@@ -64,7 +77,7 @@ internal sealed class Trampoline
             }
         }
 
-        point = new RelocatedPoint(offset, _body.Site, false);
+        point = new RelocatedPoint(offset, _body.Site, 0);
         return offset == _body.Offset;
     }
 }

@@ -239,7 +239,7 @@ internal sealed class Arm64Relocator
 
     private void Put(uint word, ulong original)
     {
-        _points.Add(new RelocatedPoint(_code.Count, original, false));
+        _points.Add(new RelocatedPoint(_code.Count, original, 0));
         Span<byte> bytes = stackalloc byte[Word];
         BinaryPrimitives.WriteUInt32LittleEndian(bytes, word);
         _code.AddRange(bytes);

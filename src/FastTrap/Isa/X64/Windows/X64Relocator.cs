@@ -11,7 +11,7 @@ namespace FastTrap.Isa.X64;
 /// <c>Begin; TryMoveUntil(site); AddBody(code made for Position); ... TryFinish</c>. Return addresses that calls push are the original ones, so unwinders and
 /// profilers see nothing of it.
 /// </remarks>
-internal sealed class X64Relocator
+internal sealed partial class X64Relocator
 {
     private const int NearJumpLength = 5;
     private const int FarJumpLength = 14;
@@ -129,26 +129,14 @@ internal sealed class X64Relocator
         return false;
     }
 
-    private unsafe bool TryMoveNext(out WindowRefusal refusal)
+    private bool TryMoveNext(out WindowRefusal refusal)
     {
-        ReadOnlySpan<byte> rest = _original.AsSpan((int)(_next - _window.Start));
-        Instruction instruction;
-        ConstantOffsets offsets;
-        fixed (byte* bytes = rest)
-        {
-            X64Decoding decoding = X64Decoding.Current;
-            decoding.Start(bytes, rest.Length, _next);
-            decoding.Decode(out instruction);
-            offsets = decoding.ConstantOffsets(instruction);
-        }
-
         refusal = WindowRefusal.NotMovable;
-        if (instruction.IsInvalid || !X64Movability.CanMove(instruction))
+        if (!TryDecodeNext(out Instruction instruction, out ReadOnlySpan<byte> code, out ConstantOffsets offsets))
         {
             return false;
         }
 
-        ReadOnlySpan<byte> code = rest[..instruction.Length];
         ulong following = _next + (ulong)instruction.Length;
         bool moved = instruction.FlowControl switch
         {
@@ -165,9 +153,24 @@ internal sealed class X64Relocator
         return moved;
     }
 
+    private unsafe bool TryDecodeNext(out Instruction instruction, out ReadOnlySpan<byte> code, out ConstantOffsets offsets)
+    {
+        ReadOnlySpan<byte> rest = _original.AsSpan((int)(_next - _window.Start));
+        fixed (byte* bytes = rest)
+        {
+            X64Decoding decoding = X64Decoding.Current;
+            decoding.Start(bytes, rest.Length, _next);
+            decoding.Decode(out instruction);
+            offsets = decoding.ConstantOffsets(instruction);
+        }
+
+        code = rest[..Math.Min(instruction.Length, rest.Length)];
+        return !instruction.IsInvalid && X64Movability.CanMove(instruction);
+    }
+
     private bool TryCopy(in Instruction instruction, ReadOnlySpan<byte> code, in ConstantOffsets offsets)
     {
-        _points.Add(new RelocatedPoint(_length, instruction.IP, false));
+        _points.Add(new RelocatedPoint(_length, instruction.IP, 0));
         int at = _length;
         Write(code);
         if (!instruction.IsIPRelativeMemoryOperand)
@@ -184,7 +187,7 @@ internal sealed class X64Relocator
     private bool WriteBranch(in Instruction instruction, ReadOnlySpan<byte> code, ulong following)
     {
         ulong target = instruction.NearBranchTarget;
-        _points.Add(new RelocatedPoint(_length, instruction.IP, false));
+        _points.Add(new RelocatedPoint(_length, instruction.IP, 0));
         if (instruction.IsJccShortOrNear)
         {
             int prefixes = instruction.Length - (instruction.IsJccShort ? 2 : 6);
@@ -207,7 +210,7 @@ internal sealed class X64Relocator
 
         Write(code[..^1]);
         Write([2]);
-        _points.Add(new RelocatedPoint(_length, following, false));
+        _points.Add(new RelocatedPoint(_length, following, 0));
         Write([0xeb, (byte)(FitsNear(target, Position + 2) ? NearJumpLength : FarJumpLength)]);
         WriteJump(target, target, false);
         return true;
@@ -216,7 +219,7 @@ internal sealed class X64Relocator
     private bool WriteCall(ulong target, ulong following)
     {
         WritePush(following);
-        _points.Add(new RelocatedPoint(_length, _next, true));
+        _points.Add(new RelocatedPoint(_length, _next, sizeof(ulong)));
         WriteJumpCode(target, false);
         return true;
     }
@@ -234,10 +237,15 @@ internal sealed class X64Relocator
         }
 
         WritePush(following);
-        _points.Add(new RelocatedPoint(_length, _next, true));
+        _points.Add(new RelocatedPoint(_length, _next, sizeof(ulong)));
+        return TryEncode(jump);
+    }
+
+    private bool TryEncode(in Instruction instruction)
+    {
         Writer writer = new();
         Encoder encoder = Encoder.Create(64, writer);
-        if (!encoder.TryEncode(jump, Position, out _, out _))
+        if (!encoder.TryEncode(instruction, Position, out _, out _))
         {
             return false;
         }
@@ -249,7 +257,7 @@ internal sealed class X64Relocator
     /// <summary>One instruction, so that there is no moment at which half of the address is on the stack.</summary>
     private void WritePush(ulong value)
     {
-        _points.Add(new RelocatedPoint(_length, _next, false));
+        _points.Add(new RelocatedPoint(_length, _next, 0));
         Write([0xff, 0x35]);
         _literals.Add((_length, value));
         WriteInt32(0);
@@ -257,7 +265,7 @@ internal sealed class X64Relocator
 
     private bool WriteJump(ulong target, ulong original, bool far)
     {
-        _points.Add(new RelocatedPoint(_length, original, false));
+        _points.Add(new RelocatedPoint(_length, original, 0));
         WriteJumpCode(target, far);
         return true;
     }

@@ -7,6 +7,7 @@ internal enum Arm64Condition : uint
 {
     Equal = 0,
     NotEqual = 1,
+    UnsignedGreaterOrEqual = 2,
     UnsignedLess = 3,
     Negative = 4,
     UnsignedGreater = 8,

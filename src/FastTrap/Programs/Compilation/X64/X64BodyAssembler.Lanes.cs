@@ -23,7 +23,7 @@ internal sealed partial class X64BodyAssembler
         Label next = _c.CreateLabel();
         Label inside = _c.CreateLabel();
         Label common = _c.CreateLabel();
-        LoadThreadPointer(rdx);
+        LoadThreadPointer(rdx, target.HasThreadPointerWord);
         if (lanes.LaneCount == 1)
         {
             _c.xor(ecx, ecx);
@@ -56,6 +56,15 @@ internal sealed partial class X64BodyAssembler
         _c.je(own);
         _c.test(rax, rax);
         _c.jne(next);
+        if (target is { HasThreadPointerWord: true, HasReadFsBase: true })
+        {
+            // A word that is no pointer may be another thread's, too.
+            _c.rdfsbase(rax);
+            _c.cmp(rax, rdx);
+            _c.jne(common);
+            _c.xor(eax, eax);
+        }
+
         _c.@lock.cmpxchg(__qword_ptr[rcx], rdx);
         _c.je(own);
 

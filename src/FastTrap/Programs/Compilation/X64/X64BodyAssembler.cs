@@ -189,7 +189,7 @@ internal sealed partial class X64BodyAssembler(ProgramTarget target) : BodyAssem
         }
         else
         {
-            LoadThreadPointer(Wide(to));
+            LoadThreadPointer(Wide(to), false);
         }
     }
 
@@ -336,9 +336,9 @@ internal sealed partial class X64BodyAssembler(ProgramTarget target) : BodyAssem
     private AssemblerMemoryOperand Saved(AssemblerRegister64 register) =>
         __qword_ptr[rsp + _saved + (register == rdx ? 0 : register == rcx ? 8 : 24)];
 
-    private void LoadThreadPointer(AssemblerRegister64 to)
+    private void LoadThreadPointer(AssemblerRegister64 to, bool isWord)
     {
-        if (target.HasReadFsBase)
+        if (target.HasReadFsBase && !isWord)
         {
             _c.rdfsbase(to);
         }

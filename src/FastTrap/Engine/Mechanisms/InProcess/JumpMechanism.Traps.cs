@@ -1,0 +1,99 @@
+using FastTrap.Isa;
+using FastTrap.Isa.X64;
+
+namespace FastTrap.Engine.Mechanisms;
+
+/// <summary>Sites that stay a trap: their window is the one probed instruction, and they lead for as long as they are armed.</summary>
+internal sealed partial class JumpMechanism
+{
+    /// <summary>What is refused where a program's mechanism cannot be had; nothing if others may do.</summary>
+    public static ProbeRefusal RefusalOf(ISiteProgram program) => program.Mechanism switch
+    {
+        ProbeMechanism.Jump => ProbeRefusal.NotByJump,
+        ProbeMechanism.InProcessTrap => ProbeRefusal.NotByInProcessTrap,
+        _ => ProbeRefusal.None,
+    };
+
+    /// <summary>A site that leads by a trap, where a jump cannot be had or was not asked for; null with the reason if that cannot be had either.</summary>
+    private JumpSite? TryTrap(Tracepoint tracepoint, EnabledProbe enabled, IReadOnlyDictionary<ulong, SiteWindow> windows, int expectedSites, ref string reason)
+    {
+        ProbeMechanism wanted = enabled.Enabling.Program!.Mechanism;
+        if (wanted == ProbeMechanism.Jump)
+        {
+            return null;
+        }
+
+        // Of one that could be had by neither the first reason counts.
+        string? noJump = wanted == ProbeMechanism.InProcessTrap ? null : reason;
+        if (!TryChooseTrap(tracepoint, enabled, windows, noJump, out JumpSite? site, out string noTrap) || !TryBuild(site!, expectedSites, out noTrap))
+        {
+            reason = noJump ?? noTrap;
+            return null;
+        }
+
+        return site;
+    }
+
+    private bool TryChooseTrap(
+        Tracepoint tracepoint, EnabledProbe enabled, IReadOnlyDictionary<ulong, SiteWindow> windows, string? noJump, out JumpSite? site, out string reason)
+    {
+        site = null;
+        if (!FiresBefore(tracepoint, enabled.Probe, out reason))
+        {
+            return false;
+        }
+
+        if (!windows.TryGetValue(tracepoint.Address, out SiteWindow found) || !found.IsKnown)
+        {
+            reason = found.Reason ?? "its code was not looked at";
+            return false;
+        }
+
+        if (_index.FindWindow(tracepoint.Address) is not null || _proc.Process.ControlBreakpoints.Find(tracepoint.Address) is not null || _islandBytes.Contains(tracepoint.Address))
+        {
+            reason = "another probe lies at its instruction";
+            return false;
+        }
+
+        if (Guard.Prepare(1) is { } problem)
+        {
+            reason = $"a handler for traps could not be installed in the program: {problem}";
+            return false;
+        }
+
+        byte[] original = tracepoint.Instruction.Bytes.ToArray();
+        Span<byte> now = stackalloc byte[LongestWindow];
+        now = now[..original.Length];
+        if (_proc.ReadMemory(tracepoint.Address, now) != now.Length || !now.SequenceEqual(original))
+        {
+            reason = "its code has changed";
+            return false;
+        }
+
+        PatchWindow window = new(tracepoint.Address, (byte)original.Length, (byte)original.Length, tracepoint.Address, WindowKind.Trap, 0);
+        site = new JumpSite(tracepoint, enabled, window) { Original = original, TrapReason = noJump };
+        return true;
+    }
+
+    /// <summary>Whether it is known before its instruction whether a probe fires there.</summary>
+    private static bool FiresBefore(Tracepoint tracepoint, Probe probe, out string reason)
+    {
+        bool isLater = probe.Kind == ProbeKind.PostOffset || probe.IsTestAt(tracepoint.Address);
+        reason = isLater ? "whether the probe fires is known only after the instruction" : "";
+        return !isLater;
+    }
+
+    /// <summary>ENDBR64 marks its place, and does nothing else: a nop stands for it elsewhere.</summary>
+    private static byte[] WithoutMark(byte[] original) => original is [0xf3, 0x0f, 0x1e, 0xfa] ? [0x0f, 0x1f, 0x40, 0x00] : original;
+
+    private static void TellTraps(JumpSite[] chunk)
+    {
+        foreach (JumpSite site in chunk)
+        {
+            if (site is { IsTrap: true, State: JumpState.Leading, Demotion: null })
+            {
+                site.Enabled.Enabling.Program!.OnArmed(site.Enabled, site.Tracepoint.Address, ProbeMechanism.InProcessTrap, site.TrapReason);
+            }
+        }
+    }
+}

@@ -1,0 +1,122 @@
+using FastTrap.Tests.TestKit;
+using FastTrap.Tests.TestKit.Programs;
+
+namespace FastTrap.Tests.Live;
+
+/// <summary>A tracer is killed by SIGKILL, at any moment: its target goes on unharmed, checking its own work, and the next tracer finds what was left and removes it.</summary>
+[TestFixture]
+public sealed class KillTests : LiveTest
+{
+    private static readonly string[] s_descriptions = ["a.out:plain:entry", "a.out:mix:*", "a.out:*:return", "libc.so.6:*:entry"];
+
+    private static readonly string[] s_mechanisms = ["Jump", "Auto", "InProcessTrap"];
+
+    [Test]
+    public async Task WhatAKilledTracerLeavesWorksOnAndIsRemovedByTheNext()
+    {
+        using PrivateDirectory directory = new("kill");
+        using TargetProcess target = TargetProcess.StartTarget("survivor");
+        int ownerProcessId = Kill(directory, target, "armed", 0, 1, "a.out:*:entry");
+        Assert.That(TextCheck.Compare(target.ProcessId), Is.Not.Empty, "nothing was armed");
+        AssertGoesOn(target);
+        target.SendLine("fork");
+        Assert.That(target.ReadLineStarting("child "), Is.EqualTo("child 700"));
+        TracedProcess process = await Tracer.AttachAsync(target.ProcessId);
+        TestContext.Out.WriteLine(process.Leftovers);
+        Assert.That(process.Leftovers, Is.Not.Null);
+        Assert.That((process.Leftovers!.OwnerProcessId, process.Leftovers.IsOwnerAlive, process.Leftovers.MappingsLeft), Is.EqualTo((ownerProcessId, false, 0)));
+        Assert.That(process.Leftovers.ProbesRemoved, Is.GreaterThan(5));
+        AssertClean(target);
+        AssertGoesOn(target);
+
+        // It is as if there had been no other.
+        await using (ProbeSum calls = await process.On("a.out:plain:entry").WithMechanism(ProbeMechanism.Jump).Count().EnableAsync())
+        {
+            AssertGoesOn(target);
+            Assert.That(calls.Count, Is.Positive);
+        }
+
+        await process.DisposeAsync();
+        AssertClean(target);
+        AssertGoesOn(target);
+        await using TracedProcess again = await Tracer.AttachAsync(target.ProcessId);
+        Assert.That(again.Leftovers, Is.Null);
+        target.SendLine("quit");
+        Assert.That(target.WaitForExit(), Is.EqualTo(new TargetExit(0, 0)), string.Join('\n', target.Lines));
+        Assert.That(target.Lines, Has.None.StartsWith("FAIL"));
+    }
+
+    [TestCase(30, TestName = "KilledAtThirtyRandomMoments")]
+    [TestCase(1000, TestName = "KilledAtAThousandRandomMoments", Explicit = true, Reason = "about half an hour")]
+    public async Task TargetIsUnharmedWheneverTheTracerIsKilled(int rounds)
+    {
+        using PrivateDirectory directory = new("kill");
+        using TargetProcess target = TargetProcess.StartTarget("survivor", null, null, new TargetStart { Timeout = TimeSpan.FromMinutes(2) });
+        Random random = new(20_261_122 + rounds);
+        int cleaned = 0;
+        int left = 0;
+        int notClean = 0;
+        int whileStanding = 0;
+        for (int round = 0; round < rounds; round++)
+        {
+            // Most while it enables and disables all the while, some from its very beginning on.
+            Kill(directory, target, round % 4 == 0 ? "attached" : "looping", random.Next(0, round % 4 == 0 ? 1000 : 500), 0, s_descriptions[random.Next(s_descriptions.Length)], s_mechanisms[round % s_mechanisms.Length]);
+            AssertGoesOn(target);
+            TracedProcess process = await Tracer.AttachAsync(target.ProcessId);
+            if (process.Leftovers is { } leftovers)
+            {
+                whileStanding++;
+                cleaned += leftovers.ProbesRemoved;
+                left += leftovers.MappingsLeft;
+                notClean += leftovers.MappingsLeft == 0 ? 0 : 1;
+            }
+
+            TextCheck.AssertClean(target.ProcessId);
+            if (process.Leftovers is null or { MappingsLeft: 0 })
+            {
+                AssertClean(target);
+            }
+
+            await process.DisposeAsync();
+            AssertGoesOn(target);
+        }
+
+        TestContext.Out.WriteLine($"{rounds} kills, {whileStanding} of them while something was there, {cleaned} probes removed, {notClean} cleanings left {left} mappings");
+        target.SendLine("quit");
+        Assert.That(target.WaitForExit(), Is.EqualTo(new TargetExit(0, 0)), string.Join('\n', target.Lines));
+        Assert.That(target.Lines, Has.None.StartsWith("FAIL"));
+        Assert.That(cleaned, Is.Positive);
+    }
+
+    /// <summary>Starts a tracer, waits for its line, and so many milliseconds, and kills it. Returns its process id.</summary>
+    private static int Kill(PrivateDirectory directory, TargetProcess target, string line, int milliseconds, int rounds, string description, string mechanism = "Jump")
+    {
+        using TargetProcess tracer = SeparateTracer.Start(directory, ["recount", $"{target.ProcessId}", mechanism, $"{rounds}", description]);
+        Assert.That(tracer.ReadLine(), Is.EqualTo("attached"), () => tracer.Errors);
+        if (line != "attached")
+        {
+            Assert.That(tracer.ReadLine(), Is.EqualTo(line), () => tracer.Errors);
+        }
+
+        Assert.That(tracer.TryWaitForExit(TimeSpan.FromMilliseconds(milliseconds)), Is.False, () => $"{string.Join('\n', tracer.Lines)}\n{tracer.Errors}");
+        Assert.That(tracer.Signal(9), Is.True, () => $"{string.Join('\n', tracer.Lines)}\n{tracer.Errors}");
+        Assert.That(tracer.WaitForExit(), Is.EqualTo(new TargetExit(0, 9)));
+        return tracer.ProcessId;
+    }
+
+    internal static void AssertGoesOn(TargetProcess target)
+    {
+        target.SendLine("phase");
+        target.ReadLineStarting("phase ");
+    }
+
+    /// <summary>The text is the file's, and there is no memory and no file of a tracer's any more.</summary>
+    internal static void AssertClean(TargetProcess target)
+    {
+        TextCheck.AssertClean(target.ProcessId);
+        Assert.That(File.ReadLines($"/proc/{target.ProcessId}/maps").Where(l => l.Contains("memfd:fasttrap", StringComparison.Ordinal)), Is.Empty);
+        Assert.That(
+            Directory.GetFileSystemEntries($"/proc/{target.ProcessId}/fd").Select(f => File.ResolveLinkTarget(f, returnFinalTarget: false)?.FullName)
+                .Where(n => n?.Contains("memfd:fasttrap", StringComparison.Ordinal) == true), Is.Empty);
+    }
+}

@@ -1,0 +1,154 @@
+using FastTrap.Tests.TestKit;
+
+namespace FastTrap.Tests.Live;
+
+/// <summary>A process that is let go of counts and records on, untraced; what it counted can be read, and is exact.</summary>
+[TestFixture]
+public sealed class LetGoTests : LiveTest
+{
+    [TestCase(false)]
+    [TestCase(true)]
+    public async Task CountsGoOnUntracedAndAreExact(bool disposesProcess)
+    {
+        using TargetProcess target = TargetProcess.StartTarget("survivor");
+        target.SendLine("count");
+        long before = target.ReadCount("calls");
+        TracedProcess process = await Tracer.AttachAsync(target.ProcessId);
+        ProbeSum calls = await process.On("a.out:plain:entry").Count().EnableAsync();
+        ProbeSum returns = await process.On("a.out:scaled:return").Count().EnableAsync();
+        await process.LetGoAsync();
+        Assert.That((process.IsLetGo, (await process.Completion).Kind), Is.EqualTo((true, ProcessExitKind.Detached)));
+        Assert.That(File.ReadAllLines($"/proc/{target.ProcessId}/status"), Has.Member("TracerPid:\t0"));
+        target.SendLine("go");
+        for (int round = 0; round < 20; round++)
+        {
+            target.SendLine("phase");
+            target.ReadLineStarting("phase ");
+        }
+
+        target.SendLine("fork");
+        Assert.That(target.ReadLineStarting("child "), Is.EqualTo("child 700"), "a fork child");
+        target.SendLine("count");
+        long expected = target.ReadCount("calls") - before;
+        Assert.That((calls.Count, returns.Count), Is.EqualTo((expected, expected)));
+        Assert.That(expected, Is.GreaterThan(1000));
+        target.SendLine("go");
+        await (disposesProcess ? process.DisposeAsync() : calls.DisposeAsync());
+        KillTests.AssertClean(target);
+        KillTests.AssertGoesOn(target);
+        long after = calls.Count;
+        KillTests.AssertGoesOn(target);
+        Assert.That((calls.Count, returns.Count >= expected), Is.EqualTo((after, true)));
+        await returns.DisposeAsync();
+        await process.DisposeAsync();
+        target.SendLine("quit");
+        Assert.That(target.WaitForExit(), Is.EqualTo(new TargetExit(0, 0)), string.Join('\n', target.Lines));
+        Assert.That(target.Lines, Has.None.StartsWith("FAIL"));
+    }
+
+    [Test]
+    public async Task RecordsAreReadWhileNobodyTraces()
+    {
+        using TargetProcess target = TargetProcess.StartTarget("threads", null, ["2"]);
+        TracedProcess process = await Tracer.AttachAsync(target.ProcessId);
+        var records = await process.On("a.out:hot:entry").Record(c => new { Value = (int)c.Arg(0) }).EnableAsync();
+        await process.LetGoAsync();
+        target.SendAndReadCount("go 500", "hot");
+        int read = 0;
+        long sum = 0;
+        await foreach (var record in records.ReadAllAsync())
+        {
+            sum += record.Value.Value;
+            if (++read == 1000)
+            {
+                break;
+            }
+        }
+
+        Assert.That((read, sum, records.LostCount), Is.EqualTo((1000, 2 * (499L * 500 / 2), 0L)));
+        await records.DisposeAsync();
+        KillTests.AssertClean(target);
+        target.SendLine("quit");
+        Assert.That(target.WaitForExit(), Is.EqualTo(new TargetExit(0, 0)), string.Join('\n', target.Lines));
+    }
+
+    [Test]
+    public async Task SemaphoresStayRaisedUntilTheProbesGo()
+    {
+        using TargetProcess target = TargetProcess.StartTarget("usdt");
+        TracedProcess process = await Tracer.AttachAsync(target.ProcessId);
+        ProbeSum hits = await process.On("fasttrap_test*:::guarded").Count().EnableAsync();
+        await process.LetGoAsync();
+        Assert.That(target.SendAndReadCount("semaphores", "semaphore"), Is.EqualTo(1));
+        await hits.DisposeAsync();
+        Assert.That(target.SendAndReadCount("semaphores", "semaphore"), Is.Zero);
+        KillTests.AssertClean(target);
+        await process.DisposeAsync();
+    }
+
+    [Test]
+    public async Task WhatNeedsTheTracerIsNamedAndStays()
+    {
+        using TargetProcess target = TargetProcess.StartTarget("threads", null, ["2"]);
+        TracedProcess process = await Tracer.AttachAsync(target.ProcessId);
+        ProbeSum sum = await process.On("a.out:hot:entry").Count().EnableAsync();
+        int hits = 0;
+        ProbeEnabling enabling = await process.EnableAsync("a.out:once:entry", new ProbeOptions { OnHit = (in ProbeContext _) => hits++ });
+        FastTrapException? refusal = Assert.ThrowsAsync<FastTrapException>(process.LetGoAsync);
+        Assert.That((refusal!.Error, refusal.Message), Is.EqualTo((FastTrapError.NeedsTracer, refusal.Message)));
+        Assert.That(refusal.Message, Does.Contain("once:entry"));
+        Assert.That(process.IsLetGo, Is.False);
+        target.SendAndReadCount("go 50", "hot");
+        Assert.That(target.SendAndReadCount("churn 3", "hot"), Is.EqualTo(3));
+        Assert.That((sum.Count, hits), Is.EqualTo((103L, 3)));
+        await enabling.DisposeAsync();
+        await process.LetGoAsync();
+        target.SendAndReadCount("go 50", "hot");
+        Assert.That(sum.Count, Is.EqualTo(203));
+
+        // Attached to anew, it is clean, and what was counted stays.
+        await using TracedProcess again = await Tracer.AttachAsync(target.ProcessId);
+        Assert.That((again == process, again.Leftovers?.IsOwnerAlive), Is.EqualTo((false, true)));
+        TextCheck.AssertClean(target.ProcessId);
+        target.SendAndReadCount("go 50", "hot");
+        Assert.That(sum.Count, Is.EqualTo(203));
+        await sum.DisposeAsync();
+        target.SendLine("quit");
+        Assert.That(target.WaitForExit(), Is.EqualTo(new TargetExit(0, 0)), string.Join('\n', target.Lines));
+    }
+
+    /// <summary>Whatever it is that has overwritten a journal: who cannot understand all of it touches nothing.</summary>
+    [TestCase(0x0008, "version")]
+    [TestCase(0x8000, "length")]
+    [TestCase(0x8002, "length")]
+    [TestCase(0x8010, "makes no sense")]
+    [TestCase(0x8048, "makes no sense")]
+    public async Task AJournalThatIsDamagedIsRefusedAndNothingIsTouched(int offset, string reason)
+    {
+        using TargetProcess target = TargetProcess.StartTarget("survivor");
+        TracedProcess process = await Tracer.AttachAsync(target.ProcessId);
+        ProbeSum calls = await process.On("a.out:plain:entry").Count().EnableAsync();
+        await process.LetGoAsync();
+        string journal = File.ReadLines($"/proc/{target.ProcessId}/maps").Single(l => l.Contains("memfd:fasttrap.journal", StringComparison.Ordinal));
+        IReadOnlyList<TextDifference> before = TextCheck.Compare(target.ProcessId);
+        using (FileStream memory = new($"/proc/{target.ProcessId}/mem", FileMode.Open, FileAccess.ReadWrite, FileShare.ReadWrite, bufferSize: 0))
+        {
+            long place = long.Parse(journal.AsSpan(0, journal.IndexOf('-')), System.Globalization.NumberStyles.HexNumber, null) + offset;
+            byte[] own = new byte[1];
+            RandomAccess.Read(memory.SafeFileHandle, own, place);
+            RandomAccess.Write(memory.SafeFileHandle, [(byte)~own[0]], place);
+            FastTrapException? refusal = Assert.ThrowsAsync<FastTrapException>(() => Tracer.AttachAsync(target.ProcessId));
+            Assert.That((refusal!.Error, refusal.Message), Is.EqualTo((FastTrapError.LeftoversNotUnderstood, refusal.Message)));
+            Assert.That(refusal.Message, Does.Contain(reason));
+            Assert.That(TextCheck.Compare(target.ProcessId), Is.EqualTo(before).And.Not.Empty);
+            KillTests.AssertGoesOn(target);
+            RandomAccess.Write(memory.SafeFileHandle, own, place);
+        }
+
+        await process.DisposeAsync();
+        await calls.DisposeAsync();
+        KillTests.AssertClean(target);
+        target.SendLine("quit");
+        Assert.That(target.WaitForExit(), Is.EqualTo(new TargetExit(0, 0)), string.Join('\n', target.Lines));
+    }
+}
