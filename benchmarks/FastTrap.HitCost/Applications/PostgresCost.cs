@@ -10,7 +10,7 @@ internal static class PostgresCost
 
     public static async Task PrintAsync(IReadOnlyDictionary<string, string> options)
     {
-        int rounds = int.Parse(options.GetValueOrDefault("rounds", "6"), CultureInfo.InvariantCulture);
+        int rounds = int.Parse(options.GetValueOrDefault("rounds", "5"), CultureInfo.InvariantCulture);
         int seconds = int.Parse(options.GetValueOrDefault("seconds", "2"), CultureInfo.InvariantCulture);
         int clients = int.Parse(options.GetValueOrDefault("clients", "4"), CultureInfo.InvariantCulture);
         if (PostgresBench.Missing is { } reason)

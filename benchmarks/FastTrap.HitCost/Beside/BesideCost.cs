@@ -80,11 +80,16 @@ internal static class BesideCost
                 // The first is for caches and for the compiler, and not counted.
                 for (int round = -1; round < rounds; round++)
                 {
-                    foreach (HitWay way in started)
+                    foreach (HitWay way in started.ToArray())
                     {
                         interruption.Check();
-                        double ns = way.Round(count);
-                        if (round >= 0)
+                        if (TryRound(way, count, out double ns) is { } fault)
+                        {
+                            tables.Refuse(kind, way.Name, fault);
+                            started.Remove(way);
+                            costs.Remove(way.Name);
+                        }
+                        else if (round >= 0)
                         {
                             costs[way.Name].Add(ns);
                         }
@@ -115,10 +120,32 @@ internal static class BesideCost
         {
             return await way.StartAsync(kind, calls).ConfigureAwait(false) ? null : way.Refusal ?? "not for this kind";
         }
-        catch (Exception exception) when (way is not LibraryWay and not ReferenceWay && exception is InvalidOperationException or IOException or TimeoutException or EndOfStreamException)
+        catch (Exception exception) when (IsPeersFault(way, exception))
         {
-            await Console.Error.WriteLineAsync($"{way.Name}, {kind}: {exception.Message}").ConfigureAwait(false);
-            return "failed: " + exception.Message.Split('\n')[0];
+            return Describe(exception);
         }
+    }
+
+    private static string? TryRound(HitWay way, int threads, out double ns)
+    {
+        try
+        {
+            ns = way.Round(threads);
+            return null;
+        }
+        catch (Exception exception) when (IsPeersFault(way, exception))
+        {
+            ns = 0;
+            return Describe(exception);
+        }
+    }
+
+    private static bool IsPeersFault(HitWay way, Exception exception) =>
+        way is not LibraryWay and not ReferenceWay && exception is InvalidOperationException or IOException or TimeoutException;
+
+    private static string Describe(Exception exception)
+    {
+        Console.Error.WriteLine(exception.Message);
+        return "failed: " + exception.Message.Split('\n')[0];
     }
 }

@@ -10,6 +10,7 @@ internal sealed class PerfWay(string name, bool isTrace) : UprobeWay(name)
 {
     private const string Events = "/sys/kernel/tracing/uprobe_events";
     private const int SIGINT = 2;
+    private const int MostLooks = 50;
 
     /// <summary>Bytes of a file that has the rounds in it, not only what stands at its beginning.</summary>
     private const long LeastOutput = 20_000;
@@ -46,15 +47,14 @@ internal sealed class PerfWay(string name, bool isTrace) : UprobeWay(name)
     /// <summary>What it still has to write would take time from the others' rounds.</summary>
     protected override void Settle()
     {
-        double before;
+        double before = -1;
         double now = ProcessTimes.ReadCpuTicks(_perf!.ProcessId);
-        do
+        for (int look = 0; now != before && look < MostLooks; look++)
         {
             before = now;
-            _perf.TryWaitForExit(TimeSpan.FromMilliseconds(30));
+            _perf.TryWaitForExit(TimeSpan.FromMilliseconds(20));
             now = ProcessTimes.ReadCpuTicks(_perf.ProcessId);
         }
-        while (now != before);
     }
 
     public override void Verify()

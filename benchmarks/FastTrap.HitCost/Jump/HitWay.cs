@@ -59,7 +59,16 @@ internal abstract class HitWay(string name) : IAsyncDisposable
     {
         long before = CountHits();
         Target.SendLine($"{Called} {Patch} {_calls} {threads}");
-        string line = Target.ReadLineContaining("ns per call");
+        string line;
+        try
+        {
+            line = Target.ReadLineContaining("ns per call");
+        }
+        catch (TimeoutException exception)
+        {
+            throw new TimeoutException($"{Name}, {Kind}: no end of {_calls} calls by {threads} threads.", exception);
+        }
+
         long expected = before + (_calls * (long)threads);
         long end = Environment.TickCount64 + PatienceMs;
         while (CountsHits && CountHits() != expected)

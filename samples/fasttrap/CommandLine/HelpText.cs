@@ -37,7 +37,7 @@ internal static class HelpText
           --args N                trace: show N arguments, 0 to 12 (default 6)
           --all                   count: show the probes that were never hit, too
           --mechanism HOW         how hits are gathered: by code in the program where that can be had (auto, the default),
-                                  by that alone (jump), or by stops (breakpoint)
+                                  by jumps to it alone (jump), by traps that lead to it (trap), or by stops (breakpoint)
           --depth N               stack: frames at most (default 64)
           --folded                stack: one line a stack, as flame graph tools read it
           -v, --verbose           name every probe that could not be enabled; say how many instructions have which mechanism, and why

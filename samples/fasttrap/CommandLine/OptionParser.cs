@@ -133,12 +133,12 @@ internal static class OptionParser
             throw new UsageException("--follow belongs to trace and count.");
         }
 
-        if (options.Mechanism != ProbeMechanism.Auto && verb == "list")
+        if (options.Mechanism != ProbeMechanism.Auto && verb is "list" or "clean")
         {
             throw new UsageException("--mechanism belongs to trace, count, latency and stack.");
         }
 
-        if (options.Mechanism == ProbeMechanism.Jump && verb == "stack")
+        if (options.NeedsCode && verb == "stack")
         {
             throw new UsageException($"{verb} has no code yet that could run in the program: leave --mechanism away, or write --mechanism breakpoint.");
         }
@@ -175,7 +175,8 @@ internal static class OptionParser
         "auto" => ProbeMechanism.Auto,
         "breakpoint" => ProbeMechanism.Breakpoint,
         "jump" => ProbeMechanism.Jump,
-        _ => throw new UsageException($"--mechanism: '{text}' is none of auto, breakpoint, jump."),
+        "trap" => ProbeMechanism.InProcessTrap,
+        _ => throw new UsageException($"--mechanism: '{text}' is none of auto, jump, trap, breakpoint."),
     };
 
     private static TimeSpan Seconds(string name, string text) =>

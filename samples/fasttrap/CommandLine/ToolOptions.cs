@@ -27,6 +27,9 @@ internal sealed record ToolOptions
     /// <summary>How probes are to be armed.</summary>
     public ProbeMechanism Mechanism { get; init; }
 
+    /// <summary>Whether hits are to be handled by code in the program, or not at all.</summary>
+    public bool NeedsCode => Mechanism is ProbeMechanism.Jump or ProbeMechanism.InProcessTrap;
+
     /// <summary>Whether <c>count</c> shows probes that were never hit.</summary>
     public bool All { get; init; }
 

@@ -28,12 +28,12 @@ internal static class CostReport
         foreach ((ProbeMechanism mechanism, MechanismTotal total) in all)
         {
             Console.Error.WriteLine(string.Create(
-                CultureInfo.InvariantCulture, $"fasttrap: {total.Instructions} instruction{(total.Instructions == 1 ? "" : "s")} by {NameOf(mechanism)}, {total.Hits} hits"));
+                CultureInfo.InvariantCulture, $"fasttrap: {total.Instructions} instruction{(total.Instructions == 1 ? "" : "s")} by {NameOf(mechanism)}, {(total.HasHits ? $"{total.Hits} hits" : $"of {totals.CodeHits} hits by code")}"));
         }
 
         foreach ((string reason, int count) in totals.Reasons)
         {
-            Console.Error.WriteLine(string.Create(CultureInfo.InvariantCulture, $"fasttrap: {count} by breakpoint because {reason}"));
+            Console.Error.WriteLine(string.Create(CultureInfo.InvariantCulture, $"fasttrap: {count} not by jump because {reason}"));
         }
     }
 
@@ -41,6 +41,7 @@ internal static class CostReport
     {
         ProbeMechanism.Jump => "jump",
         ProbeMechanism.Breakpoint => "breakpoint",
+        ProbeMechanism.InProcessTrap => "in-process trap",
         _ => mechanism.ToString(),
     };
 
@@ -49,6 +50,7 @@ internal static class CostReport
         string predicted = (total.PredictedNs ?? (mechanism == ProbeMechanism.Breakpoint ? trialNs : null)) is double ns ? $"{Durations.FormatShort(ns)} predicted" : "not predicted";
         string measured = mechanism == ProbeMechanism.Jump
             ? looks.Result is { } result ? $"{(result.IsBound ? "under " : "")}{Durations.FormatShort(result.Ns)} measured ({result.Looks} looks)" : $"not measured ({looks.Running} looks at running threads are too few)"
+            : mechanism == ProbeMechanism.InProcessTrap ? "not measured"
             : total.MeasuredNs is double mean ? $"{Durations.FormatShort(mean)} measured ({total.MeasuredHits} stops)" : "not measured (no hit)";
         return $"by {NameOf(mechanism)} {predicted}, {measured}";
     }

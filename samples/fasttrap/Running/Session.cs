@@ -140,7 +140,7 @@ internal sealed class Session : IAsyncDisposable
     {
         Task allEnded = Task.WhenAll(_processes.Select(process => process.Completion));
         using CancellationTokenSource end = new();
-        Task looking = _queries is { } queries ? _looks.RunAsync(() => _tracer.Processes, () => queries.Totals.JumpHits, end.Token) : Task.CompletedTask;
+        Task looking = _queries is { } queries ? _looks.RunAsync(() => _tracer.Processes, () => queries.Totals.CodeHits, end.Token) : Task.CompletedTask;
         using PeriodicTimer timer = new(interval);
         try
         {

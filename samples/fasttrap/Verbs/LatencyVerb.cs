@@ -56,9 +56,9 @@ internal sealed class LatencyVerb : Verb
             return [];
         }
 
-        if (Options.Mechanism == ProbeMechanism.Jump)
+        if (Options.NeedsCode)
         {
-            throw new UsageException($"latency by jump is for {MostQueries} functions at most, and {functions.Count} match.");
+            throw new UsageException($"latency by code in the program is for {MostQueries} functions at most, and {functions.Count} match.");
         }
 
         if (Options.Verbose)

@@ -47,9 +47,9 @@ internal sealed class TraceVerb : Verb
     {
         ProbeDescription[] asked = [.. options.Descriptions.Where(TraceQuery.Suits)];
         _handled = [.. options.Descriptions.Except(asked)];
-        if (_handled.Count != 0 && options.Mechanism == ProbeMechanism.Jump)
+        if (_handled.Count != 0 && options.NeedsCode)
         {
-            throw new UsageException($"'{_handled[0]}' may mean static probes, whose arguments are read by stops: write pid*, entry or return, or leave --mechanism jump away.");
+            throw new UsageException($"'{_handled[0]}' may mean static probes, whose arguments are read by stops: write pid*, entry or return, or leave --mechanism away.");
         }
 
         _records = asked.Length == 0 ? null : new QuerySet<ProbeRecords<ulong[]>>(asked, description => TraceQuery.On(description, options.Mechanism, options.ArgumentCount)) { Started = Start };

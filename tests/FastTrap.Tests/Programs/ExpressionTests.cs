@@ -109,6 +109,7 @@ public sealed class ExpressionTests
         yield return Of(c => c.Read<decimal>(c.Arg(0)), "Read(", "Decimal");
         yield return Of(c => c.ToString()!.Length, "ToString()", "cannot be part");
         yield return Of(c => c.ReadString(c.Arg(0), 4) == "abcd", "ReadString", "operator of a type");
+        yield return Of(c => c.Stack(4) == null, "Stack", "field of a record");
         yield return Of(c => c.Read<float>(c.Arg(0)) > 1f, "Read(", "Single");
     }
 
@@ -205,6 +206,8 @@ public sealed class ExpressionTests
         }
 
         public override string ReadString(ulong address, int maximumLength) => throw new NotSupportedException();
+
+        public override ulong[] Stack(int depth) => throw new NotSupportedException();
 
         public bool TryRead(ulong address, Span<byte> buffer) =>
             address >= Memory && address - Memory + (ulong)buffer.Length <= (ulong)_memory.Length && _memory.AsSpan((int)(address - Memory), buffer.Length).TryCopyTo(buffer);

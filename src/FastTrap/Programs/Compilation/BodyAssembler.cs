@@ -194,4 +194,7 @@ internal abstract class BodyAssembler
 
     /// <summary>The word at B + offset, if it still is what the slot has, gets A for its upper half and 1 more in its lower half; otherwise jumps. Changes A and C.</summary>
     public abstract void ReplaceState(int offset, int slot, BodyLabel failed);
+
+    /// <summary>Reads text at A, up to so many bytes, to B + offset: A = how many bytes there were, all ones if none. Changes C.</summary>
+    public abstract void ReadText(int offset, int length);
 }

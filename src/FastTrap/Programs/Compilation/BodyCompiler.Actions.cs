@@ -109,6 +109,11 @@ internal sealed partial class BodyCompiler
             at += sizeof(ulong);
         }
 
+        if (action.Texts.Count != 0)
+        {
+            WriteTexts(at);
+        }
+
         assembler.Commit((uint)RecordLength | (_plan.HasInvalidOutputs ? LaneLayout.ValidityFlag : 0));
     }
 

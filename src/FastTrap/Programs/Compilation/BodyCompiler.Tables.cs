@@ -9,7 +9,7 @@ internal sealed partial class BodyCompiler
     /// <summary>Words of the frame behind those of values.</summary>
     private const int TableSlots = 3;
 
-    private int OwnSlots => action.Keys is not null || action.Calls is not null ? TableSlots : 0;
+    private int OwnSlots => action.Keys is not null || action.Calls is not null ? TableSlots : action.Texts.Count != 0 ? StackSlots : 0;
 
     private bool IsEntry => action.Calls is not null && !sources.IsReturn;
 

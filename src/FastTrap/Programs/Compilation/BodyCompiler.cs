@@ -26,7 +26,7 @@ internal sealed partial class BodyCompiler(ProbeProgram program, ProgramAction a
         }
 
         bool isRecord = action.Kind == ProgramActionKind.Record;
-        assembler.Enter(_plan.SlotCount + OwnSlots, _plan.ValidityCount, Uses(IsDouble), Uses(IsSystemCall));
+        assembler.Enter(_plan.SlotCount + OwnSlots, _plan.ValidityCount, Uses(IsDouble), Uses(IsSystemCall) || action.Texts.Count != 0);
         BodyLabel end = assembler.NewLabel();
         BodyLabel failing = IsEntry ? assembler.NewLabel() : end;
         for (int i = 0; i < _plan.FilterLength; i++)
@@ -87,7 +87,7 @@ internal sealed partial class BodyCompiler(ProbeProgram program, ProgramAction a
     }
 
     private int RecordLength => action.Kind != ProgramActionKind.Record ? 0
-        : LaneLayout.RecordLength(_plan.Outputs.Length, _plan.HasInvalidOutputs);
+        : LaneLayout.RecordLength(_plan.Outputs.Length + action.Texts.Sum(t => 1 + WordsOf(t.MaximumLength)), _plan.HasInvalidOutputs);
 
     private ProgramNotCompilable FindRefusal()
     {
@@ -108,6 +108,11 @@ internal sealed partial class BodyCompiler(ProbeProgram program, ProgramAction a
             {
                 return ProgramNotCompilable.SystemCallsFiltered;
             }
+        }
+
+        if (action.Texts.Count != 0 && !target.AllowsSystemCalls)
+        {
+            return ProgramNotCompilable.SystemCallsFiltered;
         }
 
         if (action.Kind == ProgramActionKind.Latency && target.Ticks is null)

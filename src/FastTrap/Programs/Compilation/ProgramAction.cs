@@ -50,6 +50,12 @@ internal sealed class ProgramAction
     /// <summary>Of a histogram: the number of steps, the value with which the second begins, and a step's width, 0 for powers of two.</summary>
     public (int Count, long Least, long Step) Scale { get; private init; }
 
+    /// <summary>Of records: the texts and stacks behind the outputs, as <see cref="RecordLayout"/> has them.</summary>
+    public IReadOnlyList<(int AddressOutput, int MaximumLength)> Texts { get; private init; } = [];
+
+    public static ProgramAction RecordWith(IReadOnlyList<(int AddressOutput, int MaximumLength)> texts) =>
+        texts.Count == 0 ? Record : new ProgramAction(ProgramActionKind.Record, 0) { Texts = texts };
+
     /// <summary>Of counts by key.</summary>
     public KeyTable? Keys { get; private init; }
 

@@ -126,6 +126,8 @@ internal sealed class ExpressionCompiler(ProgramBuilder builder, ParameterExpres
                     : Builder.Load(carrier, address, length, isSigned);
             case nameof(QueryContext.ReadString):
                 throw Refuse(call, "a string can be a field of a record, and nothing else");
+            case nameof(QueryContext.Stack):
+                throw Refuse(call, "a stack can be a field of a record, and nothing else");
             default:
                 throw Refuse(call, "it cannot be called at a hit");
         }

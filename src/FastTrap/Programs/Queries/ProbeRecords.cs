@@ -31,7 +31,7 @@ public sealed class ProbeRecords<T> : ProbeResult
     private readonly HitRing _ring;
 
     internal ProbeRecords(ProbeProgram program, IReadOnlyList<(int AddressOutput, int MaximumLength)> texts, Func<RecordReader, T> make, int capacity)
-        : base(program, ProgramAction.Record)
+        : base(program, ProgramAction.RecordWith(texts))
     {
         _layout = new RecordLayout(program.Outputs.Length, texts);
         _make = make;
@@ -44,7 +44,7 @@ public sealed class ProbeRecords<T> : ProbeResult
 
         _ring = new HitRing(capacity, _layout.WordCount);
         RingLength = (int)Math.Clamp(
-            BitOperations.RoundUpToPowerOf2((ulong)(capacity * (long)LaneLayout.RecordLength(program.Outputs.Length, hasValidity: true))), LeastRing, MostRing);
+            BitOperations.RoundUpToPowerOf2((ulong)(capacity * (long)LaneLayout.RecordLength(_layout.WordCount - 1, hasValidity: true))), LeastRing, MostRing);
     }
 
     /// <summary>Records that were dropped because nobody read in time; they are in <see cref="ProbeResult.Count"/>.</summary>
@@ -55,8 +55,6 @@ public sealed class ProbeRecords<T> : ProbeResult
 
     /// <inheritdoc/>
     private protected override int RingLength { get; }
-
-    private protected override string? NoCodeReason => _layout.Texts.Count != 0 ? "it records strings, which the tracer reads" : null;
 
     /// <summary>
     /// Reads records until the result is disposed or the process ends: those of each mechanism in the order of their times, of which those by Jump are seen some milliseconds later.
@@ -174,6 +172,13 @@ public sealed class ProbeRecords<T> : ProbeResult
         foreach ((int addressOutput, int maximumLength) in _layout.Texts)
         {
             int count = (maximumLength + sizeof(ulong) - 1) / sizeof(ulong);
+            if (addressOutput == RecordLayout.IsStack)
+            {
+                words[at] = (ulong)context.GetUserStack(words.Slice(at + 1, count));
+                at += 1 + count;
+                continue;
+            }
+
             Span<byte> bytes = MemoryMarshal.AsBytes(words.Slice(at + 1, count))[..maximumLength];
             int read = valid[outputs[addressOutput]] ? context.Read(words[addressOutput], bytes) : 0;
             int end = bytes[..read].IndexOf((byte)0);

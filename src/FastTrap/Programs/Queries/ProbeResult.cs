@@ -31,9 +31,14 @@ public abstract class ProbeResult : IAsyncDisposable
     {
         ProbeMechanisms mechanisms = Mechanisms;
         List<MechanismCost> costs = [];
-        if (mechanisms.Jump != 0)
+        if (mechanisms.Jump != 0 || (mechanisms.InProcessTrap == 0 && CodeHits != 0))
         {
-            costs.Add(new MechanismCost(ProbeMechanism.Jump, mechanisms.Jump, Code!.Hits, Code.PredictedNs, null));
+            costs.Add(new MechanismCost(ProbeMechanism.Jump, mechanisms.Jump, Code!.HitsBy(ProbeMechanism.Jump), Code.PredictedNs, null));
+        }
+
+        if (mechanisms.InProcessTrap != 0)
+        {
+            costs.Add(new MechanismCost(ProbeMechanism.InProcessTrap, mechanisms.InProcessTrap, Code!.HitsBy(ProbeMechanism.InProcessTrap), null, null));
         }
 
         if (mechanisms.Breakpoint != 0)
@@ -44,6 +49,9 @@ public abstract class ProbeResult : IAsyncDisposable
 
         return costs;
     }
+
+    /// <summary>Those of <see cref="Count"/> that code in the target has handled, whichever mechanism led to it.</summary>
+    public long CodeHits => Code?.Hits ?? 0;
 
     /// <summary>How long enabling and disabling its probes held threads of the process up.</summary>
     public ProbeStall Stall => Enablings.Aggregate(default(ProbeStall), (sum, enabling) => sum + enabling.Stall);

@@ -41,4 +41,9 @@ public abstract class QueryContext
 
     /// <summary>Reads a zero-terminated UTF-8 string of at most so many bytes (a constant, 1 to 4096). Fields of records only.</summary>
     public abstract string ReadString(ulong address, int maximumLength);
+
+    /// <summary>
+    /// The user stack by frame pointers, at most so many frames (a constant, 1 to 512): the probed instruction, then return addresses, innermost first. Code without frame pointers hides its callers. Fields of records only.
+    /// </summary>
+    public abstract ulong[] Stack(int depth);
 }

@@ -20,6 +20,7 @@ internal sealed class QueryProgram(ProbeProgram program, ProgramAction action, P
     private readonly Lock _gate = new();
     private readonly Dictionary<ulong, (ProbeMechanism Mechanism, string? Reason)> _armed = [];
     private readonly List<EnabledProbe> _sites = [];
+    private readonly List<ulong> _addresses = [];
     private volatile SharedRegion? _region;
     private ProgramCompiler? _compiler;
     private ProgramTarget? _target;
@@ -81,6 +82,34 @@ internal sealed class QueryProgram(ProbeProgram program, ProgramAction action, P
         ProgramActionKind.Latency => (long)Read(CallStack.EntriesWord, 1),
         _ => Volatile.Read(ref _read) + Drops,
     };
+
+    /// <summary>Those by one of the mechanisms that lead to code; null where they cannot be told from those by the other.</summary>
+    public long? HitsBy(ProbeMechanism mechanism)
+    {
+        ProbeMechanisms now = Mechanisms;
+        if ((mechanism == ProbeMechanism.Jump ? now.InProcessTrap : now.Jump) == 0)
+        {
+            return Hits;
+        }
+
+        if (action.Kind != ProgramActionKind.CountBySite)
+        {
+            return null;
+        }
+
+        ulong[] counts = CountSites();
+        long hits = 0;
+        lock (_gate)
+        {
+            for (int i = 0; i < counts.Length; i++)
+            {
+                bool isTrap = _armed.TryGetValue(_addresses[i], out (ProbeMechanism Mechanism, string? Reason) armed) && armed.Mechanism == ProbeMechanism.InProcessTrap;
+                hits += isTrap == (mechanism == ProbeMechanism.InProcessTrap) ? (long)counts[i] : 0;
+            }
+        }
+
+        return hits;
+    }
 
     /// <summary>Those among them that had no value.</summary>
     public long Incomplete => action.Kind switch
@@ -325,11 +354,15 @@ internal sealed class QueryProgram(ProbeProgram program, ProgramAction action, P
             }
 
             _sites.Add(enabled);
+            _addresses.Add(tracepoint.Address);
             _sources ??= sources;
         }
 
         code = new byte[body.Length];
-        body.Write(code, new BodySite(id, tracepoint.Address, probe.FunctionAddress));
+
+        // At the start of what is no function, no frame is missing.
+        ulong function = probe.Kind == ProbeKind.Static && probe.Function.Length == 0 ? 0 : probe.FunctionAddress;
+        body.Write(code, new BodySite(id, tracepoint.Address, function));
         reason = "";
         return true;
     }

@@ -3,9 +3,12 @@ using System.Text;
 
 namespace FastTrap.Programs;
 
-/// <summary>Where the fields of a record lie: one word for each output, one with their validity, then the texts, each a word with its length and its bytes.</summary>
+/// <summary>Where the fields of a record lie: one word for each output, one with their validity, then the texts, each a word with its length and its bytes; a stack is a text of its frames, 8 bytes each.</summary>
 internal sealed class RecordLayout(int outputs, IReadOnlyList<(int AddressOutput, int MaximumLength)> texts)
 {
+    /// <summary>The address of a text that is a user stack; its length is the number of frames.</summary>
+    public const int IsStack = -1;
+
     /// <summary>The length word of a text that could not be read.</summary>
     public const ulong NoText = ulong.MaxValue;
 
@@ -49,8 +52,22 @@ internal sealed class RecordReader(RecordLayout layout)
     public string? GetText(int index)
     {
         int word = _textWords[index];
-        return _words[word] == RecordLayout.NoText
-            ? null
-            : Encoding.UTF8.GetString(MemoryMarshal.AsBytes(_words.AsSpan(word + 1))[..(int)_words[word]]);
+        if (_words[word] == RecordLayout.NoText)
+        {
+            return null;
+        }
+
+        ReadOnlySpan<byte> bytes = MemoryMarshal.AsBytes(_words.AsSpan(word + 1));
+        bytes = bytes[..(int)Math.Min(_words[word], (ulong)layout.Texts[index].MaximumLength)];
+        int end = bytes.IndexOf((byte)0);
+        return Encoding.UTF8.GetString(end < 0 ? bytes : bytes[..end]);
+    }
+
+    /// <summary>A stack; empty if it was not had.</summary>
+    public ulong[] GetStack(int index)
+    {
+        int word = _textWords[index];
+        int frames = (int)Math.Min(_words[word], (ulong)layout.Texts[index].MaximumLength / sizeof(ulong));
+        return _words[word] == RecordLayout.NoText ? [] : [.. _words.AsSpan(word + 1, frames)];
     }
 }

@@ -10,8 +10,10 @@ namespace FastTrap.Programs;
 internal sealed class RecordSelector : ExpressionVisitor
 {
     private const int MaximumText = 4096;
+    private const int MaximumFrames = 512;
 
     private static readonly MethodInfo s_getText = Getter(nameof(RecordReader.GetText));
+    private static readonly MethodInfo s_getStack = Getter(nameof(RecordReader.GetStack));
 
     private readonly ExpressionCompiler _compiler;
     private readonly ParameterExpression _site;
@@ -52,6 +54,9 @@ internal sealed class RecordSelector : ExpressionVisitor
                 int length = _compiler.CompileConstantIndex(call.Arguments[1], "the length of a string", 1, MaximumText);
                 _texts.Add((_compiler.Builder.Output(_compiler.Compile(call.Arguments[0])), length));
                 return Expression.Call(_reader, s_getText, Expression.Constant(_texts.Count - 1));
+            case MethodCallExpression { Object: { } target, Method.Name: nameof(QueryContext.Stack) } call when target == _site:
+                _texts.Add((RecordLayout.IsStack, sizeof(ulong) * _compiler.CompileConstantIndex(call.Arguments[0], "the depth of a stack", 1, MaximumFrames)));
+                return Expression.Call(_reader, s_getStack, Expression.Constant(_texts.Count - 1));
             case MethodCallExpression call when call.Object != _site:
                 throw ExpressionCompiler.Refuse(call, "it cannot be called at a hit. Record what it needs, and call it on the records");
             default:

@@ -89,9 +89,8 @@ internal sealed class X64RelocatorTests
     [TestCase("FF6424F8", true)]
     [TestCase("64FF2425F8FFFFFF", true)]
     [TestCase("FFE4", false)]
-    [TestCase("67FF6408", true)]
+    [TestCase("67FF640808", true)]
     [TestCase("67FF6424F8", false)]
-    [TestCase("66FFE0", false)]
     public void CodeOfAnIndirectJumpReadsTheOperandOnceMoreBelowTheRedZone(string jump, bool isPossible)
     {
         byte[] bytes = Convert.FromHexString(jump);

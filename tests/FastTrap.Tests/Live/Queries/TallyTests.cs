@@ -7,6 +7,7 @@ namespace FastTrap.Tests.Live;
 public sealed class TallyTests : LiveTest
 {
     [TestCase(ProbeMechanism.Jump)]
+    [TestCase(ProbeMechanism.InProcessTrap)]
     [TestCase(ProbeMechanism.Breakpoint)]
     public async Task EachProbeHasItsCount(ProbeMechanism mechanism)
     {
@@ -19,7 +20,7 @@ public sealed class TallyTests : LiveTest
             process.On("a.out:recurse:entry").Where(c => c.Arg(0) > 1_000_000).WithMechanism(mechanism).CountByProbe(),
         ]);
         Assert.That(tallies.Select(t => t.Enablings.Single().Failures.Count), Is.All.Zero);
-        Assert.That(tallies.Select(t => mechanism == ProbeMechanism.Jump ? t.Mechanisms.Breakpoint : t.Mechanisms.Jump), Is.All.Zero);
+        Assert.That(tallies.SelectMany(t => t.GetCosts()).Select(c => c.Mechanism), Is.All.EqualTo(mechanism));
         target.SendLine("go");
         target.ReadLineStarting("checksum ");
         foreach (ProbeTally tally in tallies)
@@ -38,7 +39,7 @@ public sealed class TallyTests : LiveTest
         Assert.That((tallies[2].Count, tallies[2].GetCounts().Count), Is.EqualTo((0L, 0)), "the condition never holds");
         MechanismCost cost = tallies[1].GetCosts().Single();
         Assert.That((cost.Mechanism, cost.Hits), Is.EqualTo((mechanism, counts["recurse"])));
-        Assert.That(mechanism == ProbeMechanism.Jump ? cost.PredictedNs : cost.MeasuredNs, Is.Positive);
+        Assert.That((cost.PredictedNs > 0, cost.MeasuredNs > 0), Is.EqualTo((mechanism == ProbeMechanism.Jump, mechanism == ProbeMechanism.Breakpoint)));
         await process.DisposeAsync();
         TextCheck.AssertClean(target.ProcessId);
         target.SendLine("end");

@@ -239,7 +239,23 @@ internal sealed unsafe class Arm64BodyMachine : IBodyMachine, IDisposable
         ulong local = StackWord(state.Words[1]);
         ulong length = StackWord(state.Words[1] + 8);
         Assert.That(StackWord(state.Words[3] + 8), Is.EqualTo(length));
-        return TryRead(StackWord(state.Words[3]), new Span<byte>(_stack + (local - StackStart), (int)length)) ? length : unchecked((ulong)-14L);
+        byte* into = local - RegionStart < (ulong)Target.Layout.TargetLength ? _region + (local - RegionStart) : _stack + (local - StackStart);
+
+        // As the kernel does it: page by page, as far as there are any.
+        ulong from = StackWord(state.Words[3]);
+        ulong read = 0;
+        while (read < length)
+        {
+            ulong chunk = Math.Min(length - read, 4096 - ((from + read) % 4096));
+            if (!TryRead(from + read, new Span<byte>(into + read, (int)chunk)))
+            {
+                break;
+            }
+
+            read += chunk;
+        }
+
+        return read != 0 ? read : unchecked((ulong)-14L);
     }
 
     private ulong StackWord(ulong address) => *(ulong*)(_stack + (address - StackStart));

@@ -31,6 +31,12 @@ internal sealed class BodyComparison(IBodyMachine machine, Random random)
     /// <summary>Outputs that were invalid.</summary>
     public int Invalid { get; private set; }
 
+    /// <summary>Texts and stacks that were there.</summary>
+    public int Texts { get; private set; }
+
+    /// <summary>Frames of stacks.</summary>
+    public int Frames { get; private set; }
+
     /// <summary>Why programs were not compiled.</summary>
     public Dictionary<ProgramNotCompilable, int> Refused { get; } = [];
 
@@ -44,10 +50,12 @@ internal sealed class BodyComparison(IBodyMachine machine, Random random)
         }
 
         TestContext.Out.WriteLine(
-            $"{comparison.Cases} cases, {comparison.Passed} passed the filter, {comparison.Invalid} invalid outputs; refused: {string.Join(", ", comparison.Refused)}");
+            $"{comparison.Cases} cases, {comparison.Passed} passed the filter, {comparison.Invalid} invalid outputs, {comparison.Texts} texts, {comparison.Frames} frames; refused: {string.Join(", ", comparison.Refused)}");
         Assert.That(comparison.Cases, Is.GreaterThan(programs * 20));
         Assert.That(comparison.Passed, Is.GreaterThan(comparison.Cases / 4));
         Assert.That(comparison.Invalid, Is.GreaterThan(programs / 4));
+        Assert.That(comparison.Texts, Is.GreaterThan(programs / 2));
+        Assert.That(comparison.Frames, Is.GreaterThan(comparison.Texts));
     }
 
     /// <summary>Compares one program from some states; null if all is equal.</summary>
@@ -59,6 +67,11 @@ internal sealed class BodyComparison(IBodyMachine machine, Random random)
         {
             // The bits of what is no number differ from processor to processor; records are compared with regard to that.
             action = ProgramAction.Record;
+        }
+
+        if (action.Kind == ProgramActionKind.Record && random.Next(3) == 0)
+        {
+            action = ProgramAction.RecordWith(NextTexts(program));
         }
 
         ArgumentSources sources = _programs.NextSources();
@@ -74,7 +87,7 @@ internal sealed class BodyComparison(IBodyMachine machine, Random random)
         }
 
         BodySite site = new((uint)random.Next(), (ulong)random.NextInt64(), 0);
-        site = site with { FunctionAddress = site.Address - (ulong)random.Next() };
+        site = site with { FunctionAddress = site.Address - (ulong)(random.Next(3) == 0 ? 0 : random.Next()) };
         machine.Place(body, site);
         for (int i = 0; i < StatesOfAProgram; i++)
         {
@@ -121,7 +134,7 @@ internal sealed class BodyComparison(IBodyMachine machine, Random random)
         Passed += passes ? 1 : 0;
         Span<byte> own = machine.Lanes.Slice(lane * _stride, _stride);
         string? difference = action.Kind == ProgramActionKind.Record
-            ? CompareRecord(own, program, passes, site, body)
+            ? CompareRecord(own, program, action, passes, before, sources.IsReturn, site, body)
             : action.Kind == ProgramActionKind.Latency
                 ? CompareCalls(MemoryMarshal.Cast<byte, ulong>(own[LaneLayout.CountersStart..machine.Target.Layout.RingStart]), passes, isGuarded, sources.IsReturn, lane == machine.Target.Layout.LaneCount, before.StackPointer, site)
             : CompareCounters(own[LaneLayout.CountersStart..machine.Target.Layout.RingStart], action, program, passes);
@@ -187,8 +200,10 @@ internal sealed class BodyComparison(IBodyMachine machine, Random random)
         return wrong == words.Length ? null : $"word {wrong} of the calls is {words[wrong]:x}, not {expected[wrong]:x}";
     }
 
-    private string? CompareRecord(Span<byte> lane, ProbeProgram program, bool passes, in BodySite site, CompiledBody body)
+    private string? CompareRecord(
+        Span<byte> lane, ProbeProgram program, ProgramAction action, bool passes, in RegisterSet before, bool isReturn, in BodySite site, CompiledBody body)
     {
+        int textWords = action.Texts.Sum(t => 1 + WordsOf(t.MaximumLength));
         ulong head = Word(lane, LaneLayout.HeadOffset);
         ulong tail = Word(lane, LaneLayout.TailOffset);
         Span<byte> ring = lane.Slice(machine.Target.Layout.RingStart, machine.Target.Layout.RingLength);
@@ -218,7 +233,7 @@ internal sealed class BodyComparison(IBodyMachine machine, Random random)
 
         Span<byte> record = ring.Slice(at, length);
         uint thread = BinaryPrimitives.ReadUInt32LittleEndian(record[LaneLayout.RecordThreadOffset..]);
-        if (BinaryPrimitives.ReadUInt32LittleEndian(record) != ((uint)length | (length == LaneLayout.RecordLength(program.Outputs.Length, true) ? LaneLayout.ValidityFlag : 0)) || BinaryPrimitives.ReadUInt32LittleEndian(record[LaneLayout.RecordSiteOffset..]) != site.Id
+        if (BinaryPrimitives.ReadUInt32LittleEndian(record) != ((uint)length | (length == LaneLayout.RecordLength(program.Outputs.Length + textWords, true) ? LaneLayout.ValidityFlag : 0)) || BinaryPrimitives.ReadUInt32LittleEndian(record[LaneLayout.RecordSiteOffset..]) != site.Id
             || (thread != 0 && thread != machine.ThreadId) || Word(record, LaneLayout.RecordTimeOffset) == 0)
         {
             return $"the header is {Convert.ToHexString(record[..LaneLayout.RecordHeaderLength])}";
@@ -226,7 +241,7 @@ internal sealed class BodyComparison(IBodyMachine machine, Random random)
 
         Span<byte> fields = record[LaneLayout.RecordHeaderLength..];
         ulong validity = ulong.MaxValue;
-        if (fields.Length != program.Outputs.Length * sizeof(ulong))
+        if (fields.Length != (program.Outputs.Length + textWords) * sizeof(ulong))
         {
             validity = Word(fields, 0);
             fields = fields[sizeof(ulong)..];
@@ -242,7 +257,90 @@ internal sealed class BodyComparison(IBodyMachine machine, Random random)
             }
         }
 
+        int text = program.Outputs.Length * sizeof(ulong);
+        foreach ((int address, int maximum) in action.Texts)
+        {
+            byte[] expected = address == RecordLayout.IsStack
+                ? MemoryMarshal.AsBytes(StackOf(before, isReturn, site, maximum / sizeof(ulong)).AsSpan()).ToArray()
+                : _valid[program.Outputs[address]] ? TextAt(_values[program.Outputs[address]], maximum) : [];
+            ulong count = address == RecordLayout.IsStack ? (ulong)expected.Length / sizeof(ulong) : expected.Length == 0 ? RecordLayout.NoText : (ulong)expected.Length;
+            Texts += expected.Length == 0 ? 0 : 1;
+            if (Word(fields, text) != count || !fields.Slice(text + sizeof(ulong), expected.Length).SequenceEqual(expected))
+            {
+                return $"text of {address} is {Word(fields, text):x} long, not {count:x}: {Convert.ToHexString(fields[text..])}, not {Convert.ToHexString(expected)}";
+            }
+
+            text += (1 + WordsOf(maximum)) * sizeof(ulong);
+        }
+
         return null;
+    }
+
+    private static int WordsOf(int length) => (length + sizeof(ulong) - 1) / sizeof(ulong);
+
+    /// <summary>What is there, page by page.</summary>
+    private byte[] TextAt(ulong address, int maximum)
+    {
+        byte[] text = new byte[maximum];
+        int read = 0;
+        while (read < maximum)
+        {
+            ulong at = address + (ulong)read;
+            int length = (int)Math.Min((ulong)(maximum - read), 4096 - (at % 4096));
+            if (!machine.TryRead(at, text.AsSpan(read, length)))
+            {
+                break;
+            }
+
+            read += length;
+        }
+
+        return text[..read];
+    }
+
+    private ulong[] StackOf(in RegisterSet registers, bool isReturn, in BodySite site, int depth)
+    {
+        bool isX64 = machine.Architecture == Architecture.X64;
+        ulong mask = isX64 ? ulong.MaxValue : (1UL << 48) - 1;
+        List<ulong> frames = [site.Address];
+        ulong word = isX64 ? 0 : registers[Arm64Register.X30];
+        if ((isReturn || site.Address == site.FunctionAddress) && (!isX64 || TryReadWord(registers.StackPointer, out word)))
+        {
+            frames.Add(word & mask);
+        }
+
+        ulong above = registers.StackPointer;
+        for (ulong frame = registers.FramePointer; frame >= above && frame - above < 1 << 20 && frame % 8 == 0 && TryReadWord(frame, out ulong next) && TryReadWord(frame + 8, out ulong caller)
+            && caller > 4096 && frames.Count < depth; frame = next)
+        {
+            frames.Add(caller & mask);
+            above = frame + 16;
+        }
+
+        Frames += frames.Count;
+        return [.. frames.Take(depth)];
+    }
+
+    private bool TryReadWord(ulong address, out ulong word)
+    {
+        word = 0;
+        return machine.TryRead(address, MemoryMarshal.AsBytes(new Span<ulong>(ref word)));
+    }
+
+    /// <summary>Texts at outputs that can be addresses, and stacks; few, for the ring is short.</summary>
+    private List<(int AddressOutput, int MaximumLength)> NextTexts(ProbeProgram program)
+    {
+        List<(int AddressOutput, int MaximumLength)> texts = [];
+        for (int i = 0; i < program.Outputs.Length && texts.Count < 3; i++)
+        {
+            if (program.Instructions[program.Outputs[i]].Type == ProgramType.UInt64)
+            {
+                texts.Add((i, random.Next(1, 60)));
+            }
+        }
+
+        texts.Insert(random.Next(texts.Count + 1), (RecordLayout.IsStack, sizeof(ulong) * random.Next(1, 8)));
+        return texts;
     }
 
     /// <summary>Which of several operands that are no numbers comes out is nobody's promise.</summary>
@@ -322,6 +420,11 @@ internal sealed class BodyComparison(IBodyMachine machine, Random random)
             BinaryPrimitives.WriteUInt64LittleEndian(machine.Stack[(4096 + (random.Next(500) * 8))..], _programs.NextValue());
         }
 
+        if (random.Next(2) == 0)
+        {
+            NextFrames(ref registers, isX64);
+        }
+
         int vectors = machine.Vectors.Length / machine.VectorLength * machine.VectorLength;
         random.NextBytes(machine.Vectors[..vectors]);
         for (int i = 0; i < vectors; i += machine.VectorLength)
@@ -343,6 +446,34 @@ internal sealed class BodyComparison(IBodyMachine machine, Random random)
         }
 
         return registers;
+    }
+
+    /// <summary>A row of frames, perhaps with one that is none.</summary>
+    private void NextFrames(ref RegisterSet registers, bool isX64)
+    {
+        ulong frame = registers.StackPointer + (ulong)(random.Next(4) * 16);
+        if (isX64)
+        {
+            registers[X64Register.Rbp] = frame;
+        }
+        else
+        {
+            registers[Arm64Register.X0 + 29] = frame;
+        }
+
+        for (int i = random.Next(8); i >= 0; i--)
+        {
+            ulong next = i == 0 ? _programs.NextValue() : frame + 16 + (ulong)(random.Next(5) * (random.Next(12) == 0 ? 4 : 16));
+            int at = (int)(frame - machine.StackAddress);
+            BinaryPrimitives.WriteUInt64LittleEndian(machine.Stack[at..], next);
+            BinaryPrimitives.WriteUInt64LittleEndian(machine.Stack[(at + 8)..], random.Next(16) == 0 ? 4096UL : (ulong)random.NextInt64());
+            if (next < registers.StackPointer || next - machine.StackAddress > 8000)
+            {
+                break;
+            }
+
+            frame = next;
+        }
     }
 
     private ProgramAction NextAction()

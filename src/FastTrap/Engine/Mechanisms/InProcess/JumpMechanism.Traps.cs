@@ -62,6 +62,13 @@ internal sealed partial class JumpMechanism
         }
 
         byte[] original = tracepoint.Instruction.Bytes.ToArray();
+        if (IsRepeated(original))
+        {
+            // It would be gone through step by step: begun anew in its place it would count once more.
+            reason = "a signal that finds the repeated instruction half done would wait for its end";
+            return false;
+        }
+
         Span<byte> now = stackalloc byte[LongestWindow];
         now = now[..original.Length];
         if (_proc.ReadMemory(tracepoint.Address, now) != now.Length || !now.SequenceEqual(original))
@@ -81,6 +88,27 @@ internal sealed partial class JumpMechanism
         bool isLater = probe.Kind == ProbeKind.PostOffset || probe.IsTestAt(tracepoint.Address);
         reason = isLater ? "whether the probe fires is known only after the instruction" : "";
         return !isLater;
+    }
+
+    /// <summary>A string instruction with a repeat prefix.</summary>
+    private static bool IsRepeated(ReadOnlySpan<byte> code)
+    {
+        bool hasPrefix = false;
+        foreach (byte b in code)
+        {
+            switch (b)
+            {
+                case 0xf2 or 0xf3:
+                    hasPrefix = true;
+                    break;
+                case 0x66 or 0x67 or 0x26 or 0x2e or 0x36 or 0x3e or 0x64 or 0x65 or (>= 0x40 and <= 0x4f):
+                    break;
+                default:
+                    return hasPrefix && b is (>= 0xa4 and <= 0xa7) or (>= 0xaa and <= 0xaf) or (>= 0x6c and <= 0x6f);
+            }
+        }
+
+        return false;
     }
 
     /// <summary>ENDBR64 marks its place, and does nothing else: a nop stands for it elsewhere.</summary>

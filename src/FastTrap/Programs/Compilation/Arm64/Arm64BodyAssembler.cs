@@ -207,10 +207,7 @@ internal sealed partial class Arm64BodyAssembler(ProgramTarget target) : BodyAss
     /// <summary>Memory of the frame's own page is there; all other is read by the kernel, which says if it is not.</summary>
     public override void ReadMemory(int length)
     {
-        const int ProcessVmReadv = 270;
         const int PageShift = 12;
-        int local = _systemCall;
-        int remote = _systemCall + 16;
         int buffer = _systemCall + 32;
         int byKernel = _c.NewLabel();
         int done = _c.NewLabel();
@@ -227,14 +224,37 @@ internal sealed partial class Arm64BodyAssembler(ProgramTarget target) : BodyAss
         _c.Move(B, 1);
         _c.Branch(done);
         _c.Mark(byKernel);
-        SaveArguments();
+        _c.Store(Zero, Sp, buffer);
         _c.AddImmediate(T, Sp, buffer);
+        CopyByKernel(length);
+        _c.Move(T, (ulong)length);
+        _c.Compare(A, T);
+        _c.Set(B, Arm64Condition.Equal);
+        _c.Load(A, Sp, buffer);
+        _c.Mark(done);
+    }
+
+    public override void ReadText(int offset, int length)
+    {
+        PointTo(offset);
+        CopyByKernel(length);
+        _c.Move(T, ulong.MaxValue);
+        _c.Compare(A, Zero);
+        _c.Select(A, A, T, Arm64Condition.Greater);
+    }
+
+    /// <summary>A = how many bytes the kernel has copied from A to x12, or an error.</summary>
+    private void CopyByKernel(int length)
+    {
+        const int ProcessVmReadv = 270;
+        int local = _systemCall;
+        int remote = _systemCall + 16;
+        SaveArguments();
         _c.Store(T, Sp, local);
         _c.Move(T, (ulong)length);
         _c.Store(T, Sp, local + 8);
         _c.Store(A, Sp, remote);
         _c.Store(T, Sp, remote + 8);
-        _c.Store(Zero, Sp, buffer);
         _c.Move(0, (ulong)target.OwnProcessId);
         _c.AddImmediate(1, Sp, local);
         _c.Move(2, 1);
@@ -243,12 +263,8 @@ internal sealed partial class Arm64BodyAssembler(ProgramTarget target) : BodyAss
         _c.Move(5, 0);
         _c.Move(8, ProcessVmReadv);
         _c.Word(SystemCall);
-        _c.Move(T, (ulong)length);
-        _c.Compare(0, T);
-        _c.Set(B, Arm64Condition.Equal);
+        _c.MoveRegister(A, 0);
         RestoreArguments();
-        _c.Load(A, Sp, buffer);
-        _c.Mark(done);
     }
 
     private static int Number(Scratch register) => FirstScratch + (int)register;

@@ -13,6 +13,7 @@ internal enum Arm64Condition : uint
     UnsignedGreater = 8,
     UnsignedLessOrEqual = 9,
     Less = 11,
+    Greater = 12,
     LessOrEqual = 13,
 }
 

@@ -231,13 +231,8 @@ internal sealed partial class X64BodyAssembler(ProgramTarget target) : BodyAssem
     /// <summary>Memory of the frame's own page is there; all other is read by the kernel, which says if it is not.</summary>
     public override void ReadMemory(int length)
     {
-        const int ProcessVmReadv = 310;
         const int PageShift = 12;
-        int local = _systemCall;
-        int remote = _systemCall + 16;
         int buffer = _systemCall + 32;
-        int saved = _systemCall + 40;
-        AssemblerRegister64[] arguments = [rdi, rsi, r8, r9, r10, r11];
         Label byKernel = _c.CreateLabel();
         Label done = _c.CreateLabel();
         for (int end = 0; end < length; end += Math.Max(1, length - 1))
@@ -268,17 +263,48 @@ internal sealed partial class X64BodyAssembler(ProgramTarget target) : BodyAssem
         _c.mov(ecx, 1);
         _c.jmp(done);
         _c.Label(ref byKernel);
+        _c.lea(rcx, __[rsp + buffer]);
+        _c.mov(__qword_ptr[rsp + buffer], 0);
+        CopyByKernel(length);
+        _c.xor(ecx, ecx);
+        _c.cmp(rax, length);
+        _c.sete(cl);
+        _c.mov(rax, __qword_ptr[rsp + buffer]);
+        _c.Label(ref done);
+        _c.zero_bytes();
+    }
+
+    public override void ReadText(int offset, int length)
+    {
+        Label any = _c.CreateLabel();
+        _c.mov(__qword_ptr[rsp + _systemCall + 32], rcx);
+        _c.lea(rcx, __[rcx + offset]);
+        CopyByKernel(length);
+        _c.mov(rcx, __qword_ptr[rsp + _systemCall + 32]);
+        _c.test(rax, rax);
+        _c.jg(any);
+        _c.mov(rax, -1L);
+        _c.Label(ref any);
+        _c.zero_bytes();
+    }
+
+    /// <summary>rax = how many bytes the kernel has copied from rax to rcx, or an error. Changes rcx and rdx.</summary>
+    private void CopyByKernel(int length)
+    {
+        const int ProcessVmReadv = 310;
+        int local = _systemCall;
+        int remote = _systemCall + 16;
+        int saved = _systemCall + 40;
+        AssemblerRegister64[] arguments = [rdi, rsi, r8, r9, r10, r11];
         for (int i = 0; i < arguments.Length; i++)
         {
             _c.mov(__qword_ptr[rsp + saved + (i * sizeof(ulong))], arguments[i]);
         }
 
-        _c.lea(rcx, __[rsp + buffer]);
         _c.mov(__qword_ptr[rsp + local], rcx);
         _c.mov(__qword_ptr[rsp + local + 8], length);
         _c.mov(__qword_ptr[rsp + remote], rax);
         _c.mov(__qword_ptr[rsp + remote + 8], length);
-        _c.mov(__qword_ptr[rsp + buffer], 0);
         _c.mov(edi, target.OwnProcessId);
         _c.lea(rsi, __[rsp + local]);
         _c.mov(edx, 1);
@@ -291,13 +317,6 @@ internal sealed partial class X64BodyAssembler(ProgramTarget target) : BodyAssem
         {
             _c.mov(arguments[i], __qword_ptr[rsp + saved + (i * sizeof(ulong))]);
         }
-
-        _c.xor(ecx, ecx);
-        _c.cmp(rax, length);
-        _c.sete(cl);
-        _c.mov(rax, __qword_ptr[rsp + buffer]);
-        _c.Label(ref done);
-        _c.zero_bytes();
     }
 
     private static AssemblerRegister64 Wide(Scratch register) => s_wide[(int)register];
