@@ -9,6 +9,19 @@ namespace FastTrap.HitCost;
 /// </summary>
 internal static class Program
 {
+    private static readonly Dictionary<string, Func<IReadOnlyDictionary<string, string>, Task>> s_modes = new()
+    {
+        ["table"] = CostTable.PrintAsync,
+        ["enable"] = EnableCost.PrintAsync,
+        ["attach"] = AttachCost.PrintAsync,
+        ["threads"] = ThreadCost.PrintAsync,
+        ["jump"] = JumpCost.PrintAsync,
+        ["trap"] = TrapCost.PrintAsync,
+        ["beside"] = BesideCost.PrintAsync,
+        ["postgres"] = PostgresCost.PrintAsync,
+        ["java"] = JavaCost.PrintAsync,
+    };
+
     public static async Task<int> Main(string[] arguments)
     {
         if (arguments is ["arm", string processId, string description])
@@ -18,29 +31,17 @@ internal static class Program
         }
 
         Dictionary<string, string> options = [];
-        int at = arguments is ["table" or "enable" or "threads" or "attach" or "jump" or "trap" or "beside" or "postgres" or "java", ..] ? 1 : 0;
+        int at = arguments is [{ } first, ..] && s_modes.ContainsKey(first) ? 1 : 0;
         for (; at + 1 < arguments.Length && arguments[at].StartsWith("--", StringComparison.Ordinal) && arguments[at] != "--"; at += 2)
         {
             options[arguments[at][2..]] = arguments[at + 1];
         }
 
-        if (at > 0 && at == arguments.Length && arguments[0] is "table" or "enable" or "threads" or "attach" or "jump" or "trap" or "beside" or "postgres" or "java")
+        if (at > 0 && at == arguments.Length)
         {
-            Task printed = arguments[0] switch
-            {
-                "table" => CostTable.PrintAsync(options),
-                "enable" => EnableCost.PrintAsync(options),
-                "attach" => AttachCost.PrintAsync(options),
-                "jump" => JumpCost.PrintAsync(options),
-                "trap" => TrapCost.PrintAsync(options),
-                "java" => JavaCost.PrintAsync(options),
-                "postgres" => PostgresCost.PrintAsync(options),
-                "beside" => BesideCost.PrintAsync(options),
-                _ => ThreadCost.PrintAsync(options),
-            };
             try
             {
-                await printed.ConfigureAwait(false);
+                await s_modes[arguments[0]](options).ConfigureAwait(false);
                 return 0;
             }
             catch (OperationCanceledException)
@@ -53,7 +54,7 @@ internal static class Program
         if (at + 5 >= arguments.Length || arguments[at] != "--")
         {
             await Console.Error.WriteLineAsync(
-                "usage: FastTrap.HitCost [--affinity same|other|none|follow] [--hits N] [--variant NAME] [--spin US] -- HOT KIND CALLS SECONDS lines, or table ..., enable ..., attach ..., jump ..., trap ..., beside ..., postgres ..., java ... or threads ...")
+                "usage: FastTrap.HitCost [--affinity same|other|none|follow] [--hits N] [--variant NAME] [--spin US] -- HOT KIND CALLS SECONDS lines, or: " + string.Join(" ..., ", s_modes.Keys) + " ...")
                 .ConfigureAwait(false);
             return 2;
         }

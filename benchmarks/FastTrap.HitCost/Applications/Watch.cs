@@ -59,7 +59,7 @@ internal sealed class LibraryWatch(string name, string command, Tracer tracer, F
         }
 
         ProbeResult any = _results[0].Result;
-        _mechanism = any.Mechanisms.Breakpoint == 0 ? "Jump" : "Breakpoint: " + string.Join("; ", any.Mechanisms.Reasons.Keys);
+        _mechanism = any.Mechanisms is { Breakpoint: 0, InProcessTrap: 0 } ? "Jump" : $"{any.Mechanisms.Jump} Jump, {any.Mechanisms.InProcessTrap} InProcessTrap, {any.Mechanisms.Breakpoint} Breakpoint: " + string.Join("; ", any.Mechanisms.Reasons.Keys);
         Address = any.Enablings[0].Probes[0].Address;
     }
 
@@ -95,6 +95,7 @@ internal sealed class BpftraceWatch(string name, string probe, string action, st
 {
     private const int SIGINT = 2;
     private const int PatienceMs = 60_000;
+    private const int Attempts = 6;
 
     private TargetProcess? _bpftrace;
 
@@ -127,8 +128,14 @@ internal sealed class BpftraceWatch(string name, string probe, string action, st
             return Task.FromResult(0L);
         }
 
-        _bpftrace.Signal(SIGINT);
-        bool isEnded = _bpftrace.TryWaitForExit(TimeSpan.FromMilliseconds(PatienceMs));
+        bool isEnded = false;
+        for (int attempt = 0; attempt < Attempts && !isEnded; attempt++)
+        {
+            // Now and then it does not take notice of the first.
+            _bpftrace.Signal(SIGINT);
+            isEnded = _bpftrace.TryWaitForExit(TimeSpan.FromMilliseconds(PatienceMs / Attempts));
+        }
+
         _bpftrace.Dispose();
         _bpftrace = null;
         long lines = isEnded ? File.ReadLines(output).LongCount() : 0;

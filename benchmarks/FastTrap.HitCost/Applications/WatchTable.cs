@@ -15,7 +15,6 @@ internal static class WatchTable
     {
         Dictionary<Watch, List<double>> rates = watches.Where(w => w.Missing is null).ToDictionary(w => w, _ => new List<double>());
         Dictionary<Watch, List<double>> shares = rates.Keys.ToDictionary(w => w, _ => new List<double>());
-        Dictionary<Watch, long> hits = [];
         string load = ProcessTimes.ReadLoad();
 
         // The first is for caches and compilers, and not counted.
@@ -24,27 +23,35 @@ internal static class WatchTable
             foreach ((Watch watch, List<double> rate) in rates)
             {
                 interruption.Check();
+                long seen = 0;
+                double perSecond = 0;
+                double share = 0;
                 try
                 {
                     await watch.BeginAsync().ConfigureAwait(false);
                     long start = Stopwatch.GetTimestamp();
                     double cpu = ProcessTimes.ReadCpuTicks(watch.ProcessId);
-                    double perSecond = work();
-                    double share = (ProcessTimes.ReadCpuTicks(watch.ProcessId) - cpu) / ProcessTimes.TicksPerSecond / Stopwatch.GetElapsedTime(start).TotalSeconds;
-                    if (round >= 0)
-                    {
-                        rate.Add(perSecond);
-                        shares[watch].Add(share);
-                    }
+                    perSecond = work();
+                    share = (ProcessTimes.ReadCpuTicks(watch.ProcessId) - cpu) / ProcessTimes.TicksPerSecond / Stopwatch.GetElapsedTime(start).TotalSeconds;
                 }
                 finally
                 {
-                    hits[watch] = await watch.EndAsync().ConfigureAwait(false);
+                    seen = await watch.EndAsync().ConfigureAwait(false);
                 }
 
-                if (hits[watch] == 0 && watch is not NoWatch)
+                if (seen == 0 && watch is LibraryWatch)
                 {
                     throw new InvalidOperationException($"{watch.Name}: nothing was hit.");
+                }
+
+                if (seen == 0 && watch is BpftraceWatch)
+                {
+                    await Console.Error.WriteLineAsync($"{watch.Name}: it saw nothing in this round, which does not count.").ConfigureAwait(false);
+                }
+                else if (round >= 0)
+                {
+                    rate.Add(perSecond);
+                    shares[watch].Add(share);
                 }
             }
 
@@ -60,6 +67,12 @@ internal static class WatchTable
             if (watch.Missing is { } reason)
             {
                 table.Add(watch.Name, "-", "-", "-", reason);
+                continue;
+            }
+
+            if (rates[watch].Count == 0)
+            {
+                table.Add(watch.Name, "-", "-", "-", "it saw nothing");
                 continue;
             }
 

@@ -26,6 +26,7 @@ internal static class BesideCost
         (HitTables.Bpftrace, () => new BpftraceWay()),
         (HitTables.PerfRecord, () => new PerfWay(HitTables.PerfRecord, isTrace: false)),
         (HitTables.PerfTrace, () => new PerfWay(HitTables.PerfTrace, isTrace: true)),
+        (HitTables.Trap, () => new TrapCost.GuardedWay()),
         (HitTables.Handler, () => new ReferenceWay(HitTables.Handler, "none", "trap")),
     ];
 

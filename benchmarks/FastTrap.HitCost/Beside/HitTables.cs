@@ -19,13 +19,14 @@ internal sealed class HitTables(string[] kinds, int[] threads, string[] ways)
     public const string Bpftrace = "bpftrace count";
     public const string PerfRecord = "perf record";
     public const string PerfTrace = "perf trace";
+    public const string Trap = "FastTrap in-process trap";
     public const string Handler = "int3 and an empty SIGTRAP handler";
 
     /// <summary>What is divided by what, and the goal.</summary>
     private static readonly (string Over, string Under, string Goal)[] s_ratios =
     [
         (Count, HandCount, "at most 2"), (Count, HandLane, "at most 2"), (Record, HandRecord, "at most 1.5"),
-        (Lttng, Count, "at least 3"), (Lttng, Record, "at least 3"), (Kernel, Count, "at least 20; worst 500"), (Kernel, Record, "-"),
+        (Trap, Handler, "at most 1.3"), (Lttng, Count, "at least 3"), (Lttng, Record, "at least 3"), (Kernel, Count, "at least 20; worst 500"), (Kernel, Record, "-"),
         (Bpftrace, Count, "at least 20; worst 500"), (PerfRecord, Record, "-"), (PerfTrace, Record, "-"), (Uftrace, Record, "-"), (GdbFalse, Count, "-"), (GdbCollect, Record, "-"),
     ];
 

@@ -43,12 +43,19 @@ internal static class TrapCost
     }
 
     /// <summary>A target that has outlived its tracer.</summary>
-    private sealed class GuardedWay() : HitWay("in-process trap")
+    internal sealed class GuardedWay() : HitWay(HitTables.Trap)
     {
+        public override string CommandLine => "process.On(\"PROGRAM:FUNCTION:entry\").WithMechanism(ProbeMechanism.InProcessTrap).Count().EnableAsync(), the tracer is gone since then";
+
         protected override Task<bool> AttachAsync()
         {
             string dotnet = Path.GetFullPath(Path.Combine(RuntimeEnvironment.GetRuntimeDirectory(), "..", "..", "..", "dotnet"));
-            string description = Kind == "ret" ? "a.out:hot_ret:return" : $"a.out:hot_{Kind}:entry";
+            string description = Kind switch
+            {
+                "ret" => "a.out:hot_ret:return",
+                "usdt" => "trampolines*:::hit",
+                _ => $"a.out:hot_{Kind}:entry",
+            };
             using TargetProcess tracer = TargetProcess.Start(dotnet, ["exec", typeof(TrapCost).Assembly.Location, "arm", $"{Target.ProcessId}", description]);
             string armed = tracer.ReadLineStarting("armed ");
             tracer.Signal(9);

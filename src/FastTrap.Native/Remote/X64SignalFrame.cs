@@ -38,7 +38,9 @@ internal static class X64SignalFrame
     private const int Protection = 9;
 
     private const ulong UserCode64 = 0x33;
-    private const int RedZone = 128;
+
+    /// <summary>The red zone, and what a call's arguments may point to behind it.</summary>
+    private const int KeptBelowStack = 2048;
     private const int StackReserve = 4096;
 
     /// <summary>More than the pages without access below a thread's stack, less than what an allocator reserves.</summary>
@@ -65,7 +67,7 @@ internal static class X64SignalFrame
             return false;
         }
 
-        ulong top = thread.Escape.FrameTop != 0 ? thread.Escape.FrameTop : registers.StackPointer - RedZone;
+        ulong top = thread.Escape.FrameTop != 0 ? thread.Escape.FrameTop : registers.StackPointer - KeptBelowStack;
         ulong statePlace = (top - (ulong)stateLength) & ~63UL;
         ulong frame = ((statePlace - FrameLength) & ~15UL) - sizeof(ulong);
         if (thread.Escape.FrameTop == 0 && !IsOnStack(platform, thread.ProcessId, registers.StackPointer, frame))

@@ -223,6 +223,10 @@ internal sealed partial class Proc
             {
                 Detach(enabled.Probe);
             }
+            else
+            {
+                ChangeJumps(enabled.Probe);
+            }
 
             if (++done % SliceLength == 0)
             {
@@ -368,6 +372,18 @@ internal sealed partial class Proc
         }
     }
 
+    /// <summary>One of several consumers of a probe has gone.</summary>
+    private void ChangeJumps(Probe probe)
+    {
+        for (int i = 0; _jump.Index.Count != 0 && i < probe.SiteCount; i++)
+        {
+            if (FindTracepoint(probe.GetSite(i)) is { } tracepoint)
+            {
+                _jump.Change(tracepoint);
+            }
+        }
+    }
+
     /// <summary>Takes a probe off its tracepoints; those that serve nobody any more are disarmed and leave the table.</summary>
     private void Detach(Probe probe)
     {
@@ -388,6 +404,10 @@ internal sealed partial class Proc
             {
                 // Who is left rests.
                 _ = TryDisarm(tracepoint);
+            }
+            else
+            {
+                _jump.Change(tracepoint);
             }
         }
     }

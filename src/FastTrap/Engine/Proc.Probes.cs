@@ -51,9 +51,10 @@ internal sealed partial class Proc
             return true;
         }
 
-        if (enabling.Program is { Mechanism: ProbeMechanism.Jump or ProbeMechanism.InProcessTrap } program && Array.Exists(spec.Instructions, i => FindTracepoint(i.Address) is { IsUsed: true }))
+        if (enabling.Program is { Mechanism: ProbeMechanism.Jump or ProbeMechanism.InProcessTrap } program
+            && Array.Exists(spec.Instructions, i => FindTracepoint(i.Address) is { IsUsed: true } used && !_jump.MayShare(used, program)))
         {
-            // Others have a trap there, or would need one.
+            // Others have a trap there, or need one.
             refusal = JumpMechanism.RefusalOf(program);
             return false;
         }
@@ -198,7 +199,7 @@ internal sealed partial class Proc
         if (tracepoint is not null)
         {
             NoteIfBare(tracepoint);
-            _jump.Convert(tracepoint, "several probes, or several enablings, share the instruction");
+            _jump.Change(tracepoint);
         }
 
         if (tracepoint is { ArmedBy: null } && !_fresh.ContainsKey(tracepoint.Address))

@@ -7,7 +7,10 @@ public abstract class MechanismTest(ProbeMechanism mechanism) : LiveTest
     protected ProbeMechanism Mechanism { get; } = mechanism;
 
     /// <summary>Whether the probed threads do not stop: then more can be asked of them.</summary>
-    protected bool IsFast => Mechanism != ProbeMechanism.Breakpoint;
+    protected bool IsFast => Mechanism == ProbeMechanism.Jump;
+
+    /// <summary>Whether hits are counted by a query, all together.</summary>
+    protected bool IsQuery => Mechanism != ProbeMechanism.Breakpoint;
 
     /// <summary>Enables probes that count: by a handler, or by a query.</summary>
     protected async Task<Counting> CountAsync(TracedProcess process, string description)
@@ -38,6 +41,6 @@ public abstract class MechanismTest(ProbeMechanism mechanism) : LiveTest
 
         public override string ToString() => sum is null
             ? $"{Enabling.Probes.Count} probes"
-            : $"jump {sum.Mechanisms.Jump}, breakpoint {sum.Mechanisms.Breakpoint}: {string.Join("; ", sum.Mechanisms.Reasons.OrderByDescending(r => r.Value).Select(r => $"{r.Value} {r.Key}"))}";
+            : $"jump {sum.Mechanisms.Jump}, trap {sum.Mechanisms.InProcessTrap}, breakpoint {sum.Mechanisms.Breakpoint}: {string.Join("; ", sum.Mechanisms.Reasons.OrderByDescending(r => r.Value).Select(r => $"{r.Value} {r.Key}"))}";
     }
 }

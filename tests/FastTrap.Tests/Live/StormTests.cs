@@ -5,6 +5,7 @@ namespace FastTrap.Tests.Live;
 /// <summary>Several users of one process at once.</summary>
 [TestFixture(ProbeMechanism.Breakpoint)]
 [TestFixture(ProbeMechanism.Jump)]
+[TestFixture(ProbeMechanism.InProcessTrap)]
 public sealed class StormTests(ProbeMechanism mechanism) : MechanismTest(mechanism)
 {
     private const int Threads = 32;

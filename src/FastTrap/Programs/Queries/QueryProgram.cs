@@ -13,13 +13,14 @@ namespace FastTrap.Programs;
 /// <remarks>
 /// The control thread makes the memory, compiles, and keeps the list of mechanisms, which others read under its lock. The memory is unmapped in the target when no thread is in the code any more; here it stays as long as somebody can ask for what is in it.
 /// </remarks>
-internal sealed class QueryProgram(ProbeProgram program, ProgramAction action, ProbeMechanism mechanism, int ringLength, string? noCodeReason, int enablings = 1) : ISiteProgram
+internal sealed partial class QueryProgram(ProbeProgram program, ProgramAction action, ProbeMechanism mechanism, int ringLength, string? noCodeReason, int enablings = 1) : ISiteProgram
 {
     private static readonly System.Collections.Concurrent.ConcurrentDictionary<string, bool> s_flags = new();
 
     private readonly Lock _gate = new();
     private readonly Dictionary<ulong, (ProbeMechanism Mechanism, string? Reason)> _armed = [];
     private readonly List<EnabledProbe> _sites = [];
+    private readonly Dictionary<(EnabledProbe Enabled, ulong Address), uint> _ids = [];
     private readonly List<ulong> _addresses = [];
     private volatile SharedRegion? _region;
     private ProgramCompiler? _compiler;
@@ -82,34 +83,6 @@ internal sealed class QueryProgram(ProbeProgram program, ProgramAction action, P
         ProgramActionKind.Latency => (long)Read(CallStack.EntriesWord, 1),
         _ => Volatile.Read(ref _read) + Drops,
     };
-
-    /// <summary>Those by one of the mechanisms that lead to code; null where they cannot be told from those by the other.</summary>
-    public long? HitsBy(ProbeMechanism mechanism)
-    {
-        ProbeMechanisms now = Mechanisms;
-        if ((mechanism == ProbeMechanism.Jump ? now.InProcessTrap : now.Jump) == 0)
-        {
-            return Hits;
-        }
-
-        if (action.Kind != ProgramActionKind.CountBySite)
-        {
-            return null;
-        }
-
-        ulong[] counts = CountSites();
-        long hits = 0;
-        lock (_gate)
-        {
-            for (int i = 0; i < counts.Length; i++)
-            {
-                bool isTrap = _armed.TryGetValue(_addresses[i], out (ProbeMechanism Mechanism, string? Reason) armed) && armed.Mechanism == ProbeMechanism.InProcessTrap;
-                hits += isTrap == (mechanism == ProbeMechanism.InProcessTrap) ? (long)counts[i] : 0;
-            }
-        }
-
-        return hits;
-    }
 
     /// <summary>Those among them that had no value.</summary>
     public long Incomplete => action.Kind switch
@@ -183,23 +156,6 @@ internal sealed class QueryProgram(ProbeProgram program, ProgramAction action, P
         if (_region is { } region)
         {
             region.ForEachUsed(words => action.Keys!.AddTo(counts, words));
-        }
-    }
-
-    /// <summary>Adds the hits of each probe, of a count by site.</summary>
-    public void AddProbes(Dictionary<Probe, long> counts)
-    {
-        ulong[] sites = CountSites();
-        lock (_gate)
-        {
-            for (int i = 0; i < sites.Length; i++)
-            {
-                if (sites[i] != 0)
-                {
-                    Probe probe = _sites[i].Probe;
-                    counts[probe] = counts.GetValueOrDefault(probe) + (long)sites[i];
-                }
-            }
         }
     }
 
@@ -345,7 +301,9 @@ internal sealed class QueryProgram(ProbeProgram program, ProgramAction action, P
         uint id;
         lock (_gate)
         {
-            id = (uint)_sites.Count;
+            // A site whose trampoline is made anew keeps its number.
+            bool isNew = !_ids.TryGetValue((enabled, tracepoint.Address), out id);
+            id = isNew ? (uint)_sites.Count : id;
             if (action.Kind == ProgramActionKind.CountBySite && id >= (uint)action.CounterCount)
             {
                 code = null;
@@ -353,8 +311,13 @@ internal sealed class QueryProgram(ProbeProgram program, ProgramAction action, P
                 return false;
             }
 
-            _sites.Add(enabled);
-            _addresses.Add(tracepoint.Address);
+            if (isNew)
+            {
+                _sites.Add(enabled);
+                _addresses.Add(tracepoint.Address);
+                _ids.Add((enabled, tracepoint.Address), id);
+            }
+
             _sources ??= sources;
         }
 
@@ -406,22 +369,6 @@ internal sealed class QueryProgram(ProbeProgram program, ProgramAction action, P
     /// <summary>Of this machine's processors; read once, for the kernel takes its time.</summary>
     private bool HasFlag(string flag) => s_flags.GetOrAdd(
         flag, f => _platform!.ReadProcFile("/proc/cpuinfo", out _) is { } text && System.Text.Encoding.ASCII.GetString(text).Contains($" {f}", StringComparison.Ordinal));
-
-    private ulong[] CountSites()
-    {
-        if (_region is not { } region)
-        {
-            return [];
-        }
-
-        int count;
-        lock (_gate)
-        {
-            count = _sites.Count;
-        }
-
-        return SiteCounts.Read(region, count);
-    }
 
     private ulong Read(int first, int count)
     {

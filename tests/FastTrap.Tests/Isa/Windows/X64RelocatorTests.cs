@@ -66,8 +66,8 @@ internal sealed class X64RelocatorTests
         Assert.That(Ends(code, program), Is.EqualTo(new[] { Start + 0x12 }));
         Assert.That(Ends(code, 0), Is.EquivalentTo((ulong[])[Start + 0x12, Start + ((ulong)branch.Length / 2)]));
 
-        // Whoever is behind the program is at the target; in front of it, at the branch.
-        Assert.That((code.Points[0].Offset, code.Points[0].Original), Is.EqualTo((body.Offset + body.Length, Start + 0x12)));
+        // Whoever is behind the program goes on to the target; in front of it, he is at the branch.
+        Assert.That(code.Points.Any(p => p.Offset <= body.Offset + body.Length), Is.False);
         Assert.That(body.Site, Is.EqualTo(Start));
     }
 

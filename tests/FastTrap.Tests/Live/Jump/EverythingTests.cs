@@ -198,9 +198,10 @@ public sealed class EverythingTests : LiveTest
         long start = Stopwatch.GetTimestamp();
         ProbeSum hits = await process.On(description).Count().EnableAsync();
         ProbeMechanisms by = hits.Mechanisms;
-        double share = (double)by.Jump / (by.Jump + by.Breakpoint);
+        int all = by.Jump + by.InProcessTrap + by.Breakpoint;
+        double share = (double)by.Jump / all;
         TestContext.Out.WriteLine(
-            $"{description}: {share:p2} of {by.Jump + by.Breakpoint} instructions by jump, enabled in {Stopwatch.GetElapsedTime(start).TotalMilliseconds:f0} ms, {Describe(hits.Stall)}; not by jump: "
+            $"{description}: {share:p2} of {all} instructions by jump, {by.InProcessTrap} by traps in the process, {by.Breakpoint} by breakpoints, enabled in {Stopwatch.GetElapsedTime(start).TotalMilliseconds:f0} ms, {Describe(hits.Stall)}; not by jump: "
             + string.Join("; ", by.Reasons.OrderByDescending(r => r.Value).Select(r => $"{r.Value} {r.Key}")));
         TestContext.Out.WriteLine(
             "    no probe: " + string.Join("; ", hits.Enablings.SelectMany(e => e.Failures).GroupBy(f => f.Refusal).Select(g => $"{g.Count()} {g.Key}")));

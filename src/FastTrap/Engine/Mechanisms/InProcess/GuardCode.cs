@@ -30,6 +30,12 @@ internal static class GuardCode
 
     private const byte TrapInstruction = 0xcc;
 
+    /// <summary>The same in two bytes (CD 03).</summary>
+    private const short LongTrapInstruction = 0x03cd;
+
+    /// <summary>And with a breakpoint on it.</summary>
+    private const short ProbedLongTrap = 0x03cc;
+
     /// <summary>Assembles it.</summary>
     /// <param name="address">Where it will be.</param>
     /// <param name="tablePointer">The address of the word that points to the table.</param>
@@ -54,6 +60,7 @@ internal static class GuardCode
         Label range = c.CreateLabel();
         Label nowhere = c.CreateLabel();
         Label search = c.CreateLabel();
+        Label single = c.CreateLabel();
 
         c.endbr64();
         c.cmp(__dword_ptr[rsi + SignalCodeOffset], TrapCode);
@@ -114,6 +121,15 @@ internal static class GuardCode
         c.je(chain);
         c.cmp(__byte_ptr[r8], TrapInstruction);
         c.je(chain);
+        c.mov(eax, r10d);
+        c.and(eax, 0xfff);
+        c.cmp(eax, 1);
+        c.je(single);
+        c.cmp(__word_ptr[r8 - 1], LongTrapInstruction);
+        c.je(chain);
+        c.cmp(__word_ptr[r8 - 1], ProbedLongTrap);
+        c.je(chain);
+        c.Label(ref single);
         c.mov(rax, GuardTable.HashMultiplier);
         c.imul(rax, r10);
         c.shr(rax, 32);

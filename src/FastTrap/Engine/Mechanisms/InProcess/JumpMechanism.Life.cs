@@ -26,6 +26,11 @@ internal sealed partial class JumpMechanism
             return reason;
         }
 
+        if (_index.Superseded.Length != 0)
+        {
+            return "a thread may still be in the former trampoline of a probe";
+        }
+
         if (Guard.Renew() is { } problem)
         {
             return problem;

@@ -22,10 +22,11 @@ internal sealed partial class JumpMechanism
     /// <summary>A program has no room on the stack. Its site becomes a Breakpoint, and the thread begins the instruction anew as if there were no program: the instruction itself may need no stack, or raises a signal of its own.</summary>
     private SignalOutcome OnFaultInProgram(TracedTask task, JumpSite site, ref RegisterSet registers, ref SignalInfo info)
     {
-        if (site.State is JumpState.Leading or JumpState.Armed)
+        JumpSite current = site.Current;
+        if (current.State is JumpState.Leading or JumpState.Armed)
         {
-            site.Demotion ??= "a thread's stack had no room for its program";
-            Release(site);
+            current.Demotion ??= "a thread's stack had no room for its program";
+            Release(current);
             _waiting.Add((task, site));
             _proc.PostRetirement();
             return SignalOutcome.Stand;

@@ -14,10 +14,18 @@ internal sealed partial class JumpMechanism
         _ => ProbeRefusal.None,
     };
 
+    /// <summary>What all consumers of an instruction are refused with, if none of them can do with another mechanism.</summary>
+    private static ProbeRefusal RefusalOf(EnabledProbe[] consumers) =>
+        Array.TrueForAll(consumers, c => RefusalOf(c.Enabling.Program!) != ProbeRefusal.None) ? RefusalOf(consumers[0].Enabling.Program!) : ProbeRefusal.None;
+
+    /// <summary>The mechanism that one of the consumers asks for.</summary>
+    private static ProbeMechanism WantedOf(EnabledProbe[] consumers) =>
+        Array.Find(consumers, c => c.Enabling.Program!.Mechanism != ProbeMechanism.Auto)?.Enabling.Program!.Mechanism ?? ProbeMechanism.Auto;
+
     /// <summary>A site that leads by a trap, where a jump cannot be had or was not asked for; null with the reason if that cannot be had either.</summary>
-    private JumpSite? TryTrap(Tracepoint tracepoint, EnabledProbe enabled, IReadOnlyDictionary<ulong, SiteWindow> windows, int expectedSites, ref string reason)
+    private JumpSite? TryTrap(Tracepoint tracepoint, EnabledProbe[] consumers, IReadOnlyDictionary<ulong, SiteWindow> windows, int expectedSites, ref string reason)
     {
-        ProbeMechanism wanted = enabled.Enabling.Program!.Mechanism;
+        ProbeMechanism wanted = WantedOf(consumers);
         if (wanted == ProbeMechanism.Jump)
         {
             return null;
@@ -25,7 +33,7 @@ internal sealed partial class JumpMechanism
 
         // Of one that could be had by neither the first reason counts.
         string? noJump = wanted == ProbeMechanism.InProcessTrap ? null : reason;
-        if (!TryChooseTrap(tracepoint, enabled, windows, noJump, out JumpSite? site, out string noTrap) || !TryBuild(site!, expectedSites, out noTrap))
+        if (!TryChooseTrap(tracepoint, consumers, windows, noJump, out JumpSite? site, out string noTrap) || !TryBuild(site!, expectedSites, out noTrap))
         {
             reason = noJump ?? noTrap;
             return null;
@@ -35,10 +43,10 @@ internal sealed partial class JumpMechanism
     }
 
     private bool TryChooseTrap(
-        Tracepoint tracepoint, EnabledProbe enabled, IReadOnlyDictionary<ulong, SiteWindow> windows, string? noJump, out JumpSite? site, out string reason)
+        Tracepoint tracepoint, EnabledProbe[] consumers, IReadOnlyDictionary<ulong, SiteWindow> windows, string? noJump, out JumpSite? site, out string reason)
     {
         site = null;
-        if (!FiresBefore(tracepoint, enabled.Probe, out reason))
+        if (!FiresTogether(tracepoint, consumers, out reason))
         {
             return false;
         }
@@ -78,16 +86,8 @@ internal sealed partial class JumpMechanism
         }
 
         PatchWindow window = new(tracepoint.Address, (byte)original.Length, (byte)original.Length, tracepoint.Address, WindowKind.Trap, 0);
-        site = new JumpSite(tracepoint, enabled, window) { Original = original, TrapReason = noJump };
+        site = new JumpSite(tracepoint, consumers, window) { Original = original, TrapReason = noJump };
         return true;
-    }
-
-    /// <summary>Whether it is known before its instruction whether a probe fires there.</summary>
-    private static bool FiresBefore(Tracepoint tracepoint, Probe probe, out string reason)
-    {
-        bool isLater = probe.Kind == ProbeKind.PostOffset || probe.IsTestAt(tracepoint.Address);
-        reason = isLater ? "whether the probe fires is known only after the instruction" : "";
-        return !isLater;
     }
 
     /// <summary>A string instruction with a repeat prefix.</summary>
@@ -120,7 +120,10 @@ internal sealed partial class JumpMechanism
         {
             if (site is { IsTrap: true, State: JumpState.Leading, Demotion: null })
             {
-                site.Enabled.Enabling.Program!.OnArmed(site.Enabled, site.Tracepoint.Address, ProbeMechanism.InProcessTrap, site.TrapReason);
+                foreach (EnabledProbe consumer in site.Consumers)
+                {
+                    consumer.Enabling.Program!.OnArmed(consumer, site.Tracepoint.Address, ProbeMechanism.InProcessTrap, site.TrapReason);
+                }
             }
         }
     }

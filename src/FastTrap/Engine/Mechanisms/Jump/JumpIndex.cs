@@ -14,6 +14,7 @@ internal sealed class JumpIndex
 
     private readonly JumpSite[] _byStart;
     private readonly JumpSite[] _byTrampoline;
+    private readonly JumpSite[] _superseded;
 
     /// <summary>Those that have one, by its address.</summary>
     private readonly JumpSite[] _byIsland;
@@ -22,6 +23,7 @@ internal sealed class JumpIndex
     {
         _byStart = byStart;
         _byTrampoline = byTrampoline;
+        _superseded = Array.FindAll(byTrampoline, s => s.State == JumpState.Superseded);
         _byIsland = Array.FindAll(byStart, s => s.Window.Island != 0);
         Array.Sort(_byIsland, s_byIsland);
     }
@@ -33,13 +35,16 @@ internal sealed class JumpIndex
     /// <summary>All of them, in the order of their windows.</summary>
     public ReadOnlySpan<JumpSite> Sites => _byStart;
 
+    /// <summary>Those that have only a trampoline left, in which threads may be.</summary>
+    public ReadOnlySpan<JumpSite> Superseded => _superseded;
+
     public JumpIndex With(IReadOnlyList<JumpSite> sites)
     {
         JumpSite[] byStart = [.. sites];
         JumpSite[] byTrampoline = [.. sites.Where(s => s.Code is not null)];
         Sort(byStart, s_byStart);
         Sort(byTrampoline, s_byTrampoline);
-        return new JumpIndex(Merge(_byStart, byStart, s_byStart), Merge(_byTrampoline, byTrampoline, s_byTrampoline));
+        return new JumpIndex(Merge(Array.FindAll(_byStart, s => s.State != JumpState.Superseded), byStart, s_byStart), Merge(_byTrampoline, byTrampoline, s_byTrampoline));
     }
 
     public JumpIndex Without(IReadOnlySet<JumpSite> sites) =>

@@ -34,35 +34,17 @@ internal sealed partial class JumpMechanism
         int done = 0;
         foreach (Tracepoint tracepoint in order)
         {
-            if (!TryFindProgram(tracepoint, out EnabledProbe? enabled, out string reason))
+            if (!TryFindPrograms(tracepoint, out EnabledProbe[] consumers, out string reason))
             {
                 TellBreakpoint(tracepoint, reason);
                 continue;
             }
 
-            ISiteProgram program = enabled!.Enabling.Program!;
             JumpSite? site = null;
-            if (program.Mechanism != ProbeMechanism.Breakpoint)
+            if (TryPrepare(consumers, order.Length, prepared, out reason)
+                && (WantedOf(consumers) == ProbeMechanism.InProcessTrap || !TryChoose(tracepoint, consumers, windows, end, out site, out reason) || !TryBuild(site!, order.Length, out reason)))
             {
-                if (!prepared.TryGetValue(program, out string? problem))
-                {
-                    problem = program.Prepare(_proc, order.Length);
-                    prepared.Add(program, problem);
-                }
-
-                reason = problem ?? "";
-                if (problem is not null)
-                {
-                    reason = problem;
-                }
-                else if (program.Mechanism == ProbeMechanism.InProcessTrap || !TryChoose(tracepoint, enabled, windows, end, out site, out reason) || !TryBuild(site!, order.Length, out reason))
-                {
-                    site = TryTrap(tracepoint, enabled, windows, order.Length, ref reason);
-                }
-            }
-            else
-            {
-                reason = "another mechanism was not allowed";
+                site = TryTrap(tracepoint, consumers, windows, order.Length, ref reason);
             }
 
             if (site is not null)
@@ -72,7 +54,7 @@ internal sealed partial class JumpMechanism
             }
             else
             {
-                Refuse(tracepoint, enabled, reason, failed);
+                Refuse(tracepoint, consumers, reason, failed);
             }
 
             if (++done % SliceLength == 0)
@@ -105,9 +87,9 @@ internal sealed partial class JumpMechanism
                 if (site.State == JumpState.Gone)
                 {
                     // Nothing was written. What stands there now is looked at once more.
-                    Refuse(site.Tracepoint, site.Enabled, site.Demotion!, failed);
+                    Refuse(site.Tracepoint, site.Consumers, site.Demotion!, failed);
                 }
-                else if (RefusalOf(site.Enabled.Enabling.Program!) is var refusal and not ProbeRefusal.None)
+                else if (RefusalOf(site.Consumers) is var refusal and not ProbeRefusal.None)
                 {
                     site.IsAbandoned = true;
                     failed.Add((site.Tracepoint, refusal, site.Demotion));
@@ -127,16 +109,15 @@ internal sealed partial class JumpMechanism
     }
 
     private static void Refuse(
-        Tracepoint tracepoint, EnabledProbe enabled, string reason, List<(Tracepoint Tracepoint, ProbeRefusal Refusal, string? Reason)> failed)
+        Tracepoint tracepoint, EnabledProbe[] consumers, string reason, List<(Tracepoint Tracepoint, ProbeRefusal Refusal, string? Reason)> failed)
     {
-        ISiteProgram program = enabled.Enabling.Program!;
-        if (RefusalOf(program) is var refusal and not ProbeRefusal.None)
+        if (RefusalOf(consumers) is var refusal and not ProbeRefusal.None)
         {
             failed.Add((tracepoint, refusal, reason));
         }
         else
         {
-            program.OnArmed(enabled, tracepoint.Address, ProbeMechanism.Breakpoint, reason);
+            TellBreakpoint(tracepoint, reason);
         }
     }
 
@@ -152,57 +133,74 @@ internal sealed partial class JumpMechanism
         }
     }
 
-    /// <summary>The one consumer of a tracepoint, if it has a program.</summary>
-    private static bool TryFindProgram(Tracepoint tracepoint, out EnabledProbe? enabled, out string reason)
+    /// <summary>The consumers of a tracepoint in the order in which they are told of hits, if all have programs.</summary>
+    private static bool TryFindPrograms(Tracepoint tracepoint, out EnabledProbe[] consumers, out string reason)
     {
-        enabled = null;
-        reason = "several probes, or several enablings, share the instruction";
-        Probe? only = null;
-        foreach (Probe probe in tracepoint.Before)
+        consumers = [.. tracepoint.Before.ToArray().Concat(tracepoint.After.ToArray()).SelectMany(p => p.Enabled.ToArray())];
+        reason = "a consumer of the instruction has no program";
+        return consumers.Length != 0 && Array.TrueForAll(consumers, c => c.Enabling.Program is not null);
+    }
+
+    /// <summary>Has the target prepared for the programs, each once.</summary>
+    private bool TryPrepare(EnabledProbe[] consumers, int expectedSites, Dictionary<ISiteProgram, string?> prepared, out string reason)
+    {
+        foreach (EnabledProbe consumer in consumers)
         {
-            if (only is not null)
+            ISiteProgram program = consumer.Enabling.Program!;
+            if (program.Mechanism != ProbeMechanism.Auto && program.Mechanism != WantedOf(consumers))
             {
+                reason = "queries at the instruction ask for different mechanisms";
                 return false;
             }
 
-            only = probe;
-        }
-
-        foreach (Probe probe in tracepoint.After)
-        {
-            if (only is not null)
+            if (!prepared.TryGetValue(program, out string? problem))
             {
-                return false;
+                problem = program.Mechanism == ProbeMechanism.Breakpoint ? "another mechanism was not allowed" : program.Prepare(_proc, expectedSites);
+                prepared.Add(program, problem);
             }
 
-            only = probe;
+            if (problem is not null)
+            {
+                reason = problem;
+                return false;
+            }
         }
 
-        if (only is null)
+        reason = "";
+        return true;
+    }
+
+    /// <summary>Whether all probes fire before the instruction, or all on the same way out of a function.</summary>
+    private static bool FiresTogether(Tracepoint tracepoint, EnabledProbe[] consumers, out string reason)
+    {
+        reason = "whether the probe fires is known only after the instruction";
+        if (Array.Exists(consumers, c => c.Probe.Kind == ProbeKind.PostOffset || c.Probe.IsTestAt(tracepoint.Address)))
         {
             return false;
         }
 
-        foreach (EnabledProbe candidate in only.Enabled)
-        {
-            if (enabled is not null)
-            {
-                enabled = null;
-                return false;
-            }
+        reason = "probes that share the instruction do not all fire when it leaves the function";
+        Probe first = consumers[0].Probe;
+        bool isOnWayOut = FiresOnWayOut(tracepoint, first);
+        return Array.TrueForAll(consumers, c => FiresOnWayOut(tracepoint, c.Probe) == isOnWayOut
+            && (!isOnWayOut || (c.Probe.FunctionAddress, c.Probe.FunctionLength) == (first.FunctionAddress, first.FunctionLength)));
+    }
 
-            enabled = candidate;
-        }
+    /// <summary>Whether the instruction is a jump by which the function of a return probe may be left, or not.</summary>
+    private static bool FiresOnWayOut(Tracepoint tracepoint, Probe probe)
+    {
+        ref readonly DisplacedInstruction instruction = ref tracepoint.Instruction;
 
-        reason = "";
-        return enabled?.Enabling.Program is not null;
+        // Behind the last instruction of a function it is left in both cases.
+        return probe.Kind == ProbeKind.Return && !instruction.Has(DisplacedTraits.Return)
+            && (instruction.Has(DisplacedTraits.Indirect) || (instruction.Has(DisplacedTraits.Conditional) && probe.IsInFunction(instruction.NextAddress)));
     }
 
     private bool TryChoose(
-        Tracepoint tracepoint, EnabledProbe enabled, IReadOnlyDictionary<ulong, SiteWindow> windows, ulong end, out JumpSite? site, out string reason)
+        Tracepoint tracepoint, EnabledProbe[] consumers, IReadOnlyDictionary<ulong, SiteWindow> windows, ulong end, out JumpSite? site, out string reason)
     {
         site = null;
-        if (!FiresBefore(tracepoint, enabled.Probe, out reason))
+        if (!FiresTogether(tracepoint, consumers, out reason))
         {
             return false;
         }
@@ -244,7 +242,7 @@ internal sealed partial class JumpMechanism
             return false;
         }
 
-        site = new JumpSite(tracepoint, enabled, window) { Original = found.Original };
+        site = new JumpSite(tracepoint, consumers, window) { Original = found.Original };
         return window.Island == 0 || TryTakeIsland(site, ref reason);
     }
 
@@ -274,8 +272,18 @@ internal sealed partial class JumpMechanism
 
     private bool TryBuild(JumpSite site, int expectedSites, out string reason)
     {
-        if (!site.Enabled.Enabling.Program!.TryCompile(site.Enabled, site.Tracepoint, out byte[]? body, out reason)
-            || !_code.TryFind(site.Start, body.Length + RelocatedLength, (long)expectedSites * (body.Length + LongestWindow), out TrampolineArea? area, out reason)
+        List<byte> bodies = [];
+        foreach (EnabledProbe consumer in site.Consumers)
+        {
+            if (!consumer.Enabling.Program!.TryCompile(consumer, site.Tracepoint, out byte[]? body, out reason))
+            {
+                return false;
+            }
+
+            bodies.AddRange(body);
+        }
+
+        if (!_code.TryFind(site.Start, bodies.Count + RelocatedLength, (long)expectedSites * (bodies.Count + LongestWindow), out TrampolineArea? area, out reason)
             || !_journal.TryReserve(expectedSites, out reason))
         {
             return false;
@@ -283,7 +291,7 @@ internal sealed partial class JumpMechanism
 
         PatchWindow window = site.Window;
         _relocator.Begin(window, site.IsTrap ? WithoutMark(site.Original) : site.Original, area.Next);
-        if (!_relocator.TryMoveUntil(window.Site, out WindowRefusal refusal) || !TryAddBody(site, body, out refusal) || !_relocator.TryFinish(out refusal))
+        if (!_relocator.TryMoveUntil(window.Site, out WindowRefusal refusal) || !TryAddBody(site, [.. bodies], out refusal) || !_relocator.TryFinish(out refusal))
         {
             reason = refusal.Describe();
             return false;
@@ -309,23 +317,15 @@ internal sealed partial class JumpMechanism
     }
 
     /// <summary>The program in front of the probed instruction; where that is a jump by which the function may be left, on the way out only.</summary>
-    private bool TryAddBody(JumpSite site, ReadOnlySpan<byte> body, out WindowRefusal refusal)
+    private bool TryAddBody(JumpSite site, byte[] body, out WindowRefusal refusal)
     {
-        Probe probe = site.Enabled.Probe;
-        ref readonly DisplacedInstruction instruction = ref site.Tracepoint.Instruction;
-        if (probe.Kind == ProbeKind.Return && !instruction.Has(DisplacedTraits.Return))
+        Probe probe = site.Consumers[0].Probe;
+        if (FiresOnWayOut(site.Tracepoint, probe))
         {
-            if (instruction.Has(DisplacedTraits.Indirect))
-            {
-                return _relocator.TryAddBodyIfOutside(
-                    body, (probe.FunctionAddress, probe.FunctionLength), (probe.Details?.ColdStart ?? 0, probe.Details?.ColdLength ?? 0), out refusal);
-            }
-
-            // Behind the last instruction of a function it is left in both cases.
-            if (instruction.Has(DisplacedTraits.Conditional) && probe.IsInFunction(instruction.NextAddress))
-            {
-                return _relocator.TryAddBodyIfTaken(body, out refusal);
-            }
+            return site.Tracepoint.Instruction.Has(DisplacedTraits.Indirect)
+                ? _relocator.TryAddBodyIfOutside(
+                    body, (probe.FunctionAddress, probe.FunctionLength), (probe.Details?.ColdStart ?? 0, probe.Details?.ColdLength ?? 0), out refusal)
+                : _relocator.TryAddBodyIfTaken(body, out refusal);
         }
 
         _relocator.AddBody(body);
@@ -419,6 +419,11 @@ internal sealed partial class JumpMechanism
             yield return slice;
         }
 
+        FinishArming(chunk, failing);
+    }
+
+    private static void FinishArming(JumpSite[] chunk, List<JumpSite> failing)
+    {
         foreach (JumpSite site in chunk)
         {
             if (site.State == JumpState.Leading && failing.Contains(site))
@@ -428,7 +433,10 @@ internal sealed partial class JumpMechanism
             else if (site is { State: JumpState.Leading, Demotion: null, IsTrap: false })
             {
                 site.State = JumpState.Armed;
-                site.Enabled.Enabling.Program!.OnArmed(site.Enabled, site.Tracepoint.Address, ProbeMechanism.Jump, null);
+                foreach (EnabledProbe consumer in site.Consumers)
+                {
+                    consumer.Enabling.Program!.OnArmed(consumer, site.Tracepoint.Address, ProbeMechanism.Jump, null);
+                }
             }
         }
 

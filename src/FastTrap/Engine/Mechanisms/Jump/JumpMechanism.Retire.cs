@@ -11,6 +11,18 @@ internal sealed partial class JumpMechanism
     /// </summary>
     public IEnumerator<bool> Retire()
     {
+        using (IEnumerator<bool> renewing = Renew())
+        {
+            while (renewing.MoveNext())
+            {
+                yield return true;
+                if (_proc.IsGone)
+                {
+                    yield break;
+                }
+            }
+        }
+
         while (_released.Count != 0)
         {
             _released.Sort(static (a, b) => a.Start.CompareTo(b.Start));
@@ -134,7 +146,7 @@ internal sealed partial class JumpMechanism
 
         ReleaseHeld();
         ReleaseWaiting();
-        Free(chunk);
+        Free([.. chunk, .. EmptySuperseded()]);
     }
 
     /// <summary>Those who stood in front of a fault get it, at the original instruction.</summary>
@@ -142,7 +154,7 @@ internal sealed partial class JumpMechanism
     {
         foreach ((TracedTask task, JumpSite site) in _waiting.ToArray())
         {
-            if (site.State == JumpState.Gone)
+            if (site.Current.State == JumpState.Gone)
             {
                 _waiting.Remove((task, site));
                 _proc.Process.Thread.ReleaseStanding(task);
@@ -207,7 +219,7 @@ internal sealed partial class JumpMechanism
         {
             site.IsReleased = false;
             _journal.Remove(site);
-            for (int i = 0; i < site.IslandPatch.Length; i++)
+            for (int i = 0; i < site.IslandPatch.Length && site.Successor is null; i++)
             {
                 _islandBytes.Remove(site.Window.Island + (ulong)i);
             }

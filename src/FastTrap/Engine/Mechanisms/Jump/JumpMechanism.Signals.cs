@@ -71,19 +71,15 @@ internal sealed partial class JumpMechanism
 
         if (!site.Code!.TryFindOriginal(pc, out RelocatedPoint point))
         {
-            if (TrySkipThreadLoad(ref registers))
-            {
-                return SignalOutcome.Ignore;
-            }
-
-            return OnFaultInProgram(task, site, ref registers, ref info);
+            return TrySkipThreadLoad(ref registers) ? SignalOutcome.Ignore : OnFaultInProgram(task, site, ref registers, ref info);
         }
 
-        if (site.State is JumpState.Leading or JumpState.Armed && site.IsInside(point.Original))
+        JumpSite current = site.Current;
+        if (current.State is JumpState.Leading or JumpState.Armed && site.IsInside(point.Original))
         {
             // The handler may come back there, so the original must be there.
-            site.Demotion ??= "one of its instructions raised a signal";
-            Release(site);
+            current.Demotion ??= "one of its instructions raised a signal";
+            Release(current);
             _waiting.Add((task, site));
             _proc.PostRetirement();
             return SignalOutcome.Stand;
@@ -130,9 +126,10 @@ internal sealed partial class JumpMechanism
     private static bool IsPlace(JumpSite site, in RelocatedPoint point)
     {
         bool isCounted = site.Code!.IsBehindBody(point);
-        if (site.State is JumpState.Gone or JumpState.Leaving)
+        JumpSite current = site.Current;
+        if (current.State is JumpState.Gone or JumpState.Leaving)
         {
-            return !(isCounted && site.IsBypassed && point.Original == site.Window.Site);
+            return !(isCounted && current.IsBypassed && point.Original == site.Window.Site);
         }
 
         return point.Original == site.Start ? !isCounted : isCounted && !site.IsInside(point.Original);

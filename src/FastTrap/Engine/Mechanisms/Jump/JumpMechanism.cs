@@ -25,6 +25,7 @@ internal sealed partial class JumpMechanism : Mechanism
     private readonly List<JumpSite> _released = [];
     private readonly List<(TracedTask Task, JumpSite Site)> _waiting = [];
     private readonly List<TracedTask> _held = [];
+    private readonly HashSet<JumpSite> _changed = [];
     private readonly HashSet<ulong> _islandBytes = [];
     private readonly List<(ulong Start, ulong Length)> _shared = [];
     private volatile JumpIndex _index = JumpIndex.Empty;
@@ -61,15 +62,20 @@ internal sealed partial class JumpMechanism : Mechanism
     /// <summary>Whether there are, or may be, threads in code of an enabling.</summary>
     public bool HasSitesOf(ProbeEnabling enabling)
     {
-        foreach (JumpSite site in _index.Sites)
-        {
-            if (site.Enabled?.Enabling == enabling)
-            {
-                return true;
-            }
-        }
+        return IsIn(_index.Sites, enabling) || IsIn(_index.Superseded, enabling);
 
-        return false;
+        static bool IsIn(ReadOnlySpan<JumpSite> sites, ProbeEnabling enabling)
+        {
+            foreach (JumpSite site in sites)
+            {
+                if (Array.Exists(site.Consumers, c => c.Enabling == enabling))
+                {
+                    return true;
+                }
+            }
+
+            return false;
+        }
     }
 
     /// <summary>The longest patch; none is written at a tracepoint by itself.</summary>
@@ -102,17 +108,21 @@ internal sealed partial class JumpMechanism : Mechanism
     public override Displacement Displace(Tracepoint tracepoint, TracedTask task, ref RegisterSet registers, bool wantsAfter) =>
         throw new InvalidOperationException("A site of the Jump mechanism is not displaced by a trap.");
 
-    /// <summary>The tracepoint gets a consumer that needs a trap: its site becomes a Breakpoint with the next <see cref="Retire"/>, and no hit is lost meanwhile.</summary>
-    public void Convert(Tracepoint tracepoint, string reason)
+    /// <summary>Consumers of a tracepoint come or go: with the next <see cref="Retire"/> its site gets another trampoline, or becomes a Breakpoint, and no hit of the others is lost or doubled meanwhile.</summary>
+    public void Change(Tracepoint tracepoint)
     {
         if (_byTracepoint.TryGetValue(tracepoint, out JumpSite? site))
         {
-            site.Demotion ??= reason;
-            Release(site);
+            _changed.Add(site);
         }
     }
 
-    /// <summary>As the other, for the site in whose window an instruction is to get a trap.</summary>
+    /// <summary>Whether one more consumer that insists on a mechanism can have a tracepoint that has others.</summary>
+    public bool MayShare(Tracepoint tracepoint, ISiteProgram program) => tracepoint.ArmedBy != _breakpoint && TryFindPrograms(tracepoint, out EnabledProbe[] consumers, out _)
+        && WantedOf(consumers) is var wanted && (wanted == ProbeMechanism.Auto || wanted == program.Mechanism)
+        && (!_byTracepoint.TryGetValue(tracepoint, out JumpSite? site) || site.IsTrap == (program.Mechanism == ProbeMechanism.InProcessTrap));
+
+    /// <summary>The site in whose window an instruction is to get a trap becomes a Breakpoint with the next <see cref="Retire"/>.</summary>
     public void ConvertAround(Tracepoint tracepoint)
     {
         if (_index.FindWindow(tracepoint.Address) is { State: not JumpState.Gone } site && site.Tracepoint != tracepoint)
@@ -238,6 +248,7 @@ internal sealed partial class JumpMechanism : Mechanism
         _index = JumpIndex.Empty;
         _byTracepoint.Clear();
         _released.Clear();
+        _changed.Clear();
         _waiting.Clear();
         _held.Clear();
         _islandBytes.Clear();

@@ -19,19 +19,23 @@ internal enum JumpState : byte
 
     /// <summary>Nothing of ours, or memory that is no more.</summary>
     Gone,
+
+    /// <summary>Another site's: nobody comes into this one's trampoline any more.</summary>
+    Superseded,
 }
 
 /// <summary>One window with its trampoline. Changed on the control thread only.</summary>
-internal sealed class JumpSite(Tracepoint tracepoint, EnabledProbe enabled, in PatchWindow window)
+internal sealed class JumpSite(Tracepoint tracepoint, EnabledProbe[] consumers, in PatchWindow window)
 {
     private readonly PatchWindow _window = window;
 
     /// <summary>A site that another tracer has left, of which nobody wants anything but its end.</summary>
-    public static JumpSite Adopt(in PatchWindow window, Trampoline code) => new(new Tracepoint(default), null!, window) { Code = code };
+    public static JumpSite Adopt(in PatchWindow window, Trampoline code) => new(new Tracepoint(default), [], window) { Code = code, HasJumpTail = true };
 
     public Tracepoint Tracepoint { get; } = tracepoint;
 
-    public EnabledProbe Enabled { get; } = enabled;
+    /// <summary>Whose programs run in the trampoline, in their order there.</summary>
+    public EnabledProbe[] Consumers { get; } = consumers;
 
     public ref readonly PatchWindow Window => ref _window;
 
@@ -65,6 +69,30 @@ internal sealed class JumpSite(Tracepoint tracepoint, EnabledProbe enabled, in P
     public TrampolineArea? Area { get; set; }
 
     public JumpState State { get; set; }
+
+    /// <summary>Whether the bytes behind the first are those of the jump.</summary>
+    public bool HasJumpTail { get; set; }
+
+    /// <summary>The site whose jump may still stand in part at this window; null: none.</summary>
+    public JumpSite? Former { get; set; }
+
+    /// <summary>The site which has the window now, if this one was superseded; null: it has it itself.</summary>
+    public JumpSite? Successor { get; set; }
+
+    /// <summary>Who has the window now.</summary>
+    public JumpSite Current
+    {
+        get
+        {
+            JumpSite site = this;
+            while (site.Successor is { } next)
+            {
+                site = next;
+            }
+
+            return site;
+        }
+    }
 
     /// <summary>Why it is not to be armed by Jump after all, or no longer; null: it is.</summary>
     public string? Demotion { get; set; }

@@ -51,6 +51,7 @@ internal sealed class JumpText(IPlatform platform, TargetMemory memory)
         if (platform.ReadCode(memory, start, bytes) != bytes.Length)
         {
             WriteEach(sites[..count], step, failed);
+            NoteTails(sites[..count], step, failed);
             return count;
         }
 
@@ -72,6 +73,7 @@ internal sealed class JumpText(IPlatform platform, TargetMemory memory)
             WriteEach(sites[..count], step, failed);
         }
 
+        NoteTails(sites[..count], step, failed);
         return count;
     }
 
@@ -86,7 +88,7 @@ internal sealed class JumpText(IPlatform platform, TargetMemory memory)
         Span<byte> now = stackalloc byte[site.IslandPatch.Length];
         byte[] from = isIn ? site.IslandOriginal : site.IslandPatch;
         byte[] to = isIn ? site.IslandPatch : site.IslandOriginal;
-        return platform.ReadCode(memory, site.Window.Island, now) == now.Length && now.SequenceEqual(from)
+        return platform.ReadCode(memory, site.Window.Island, now) == now.Length && (now.SequenceEqual(from) || now.SequenceEqual(site.Former?.IslandPatch))
             && platform.WriteCode(memory, site.Window.Island, to) == to.Length;
     }
 
@@ -110,7 +112,7 @@ internal sealed class JumpText(IPlatform platform, TargetMemory memory)
         if (site.IslandPatch.Length != 0)
         {
             Span<byte> island = stackalloc byte[site.IslandPatch.Length];
-            if (platform.ReadCode(memory, site.Window.Island, island) == island.Length && island.SequenceEqual(site.IslandPatch))
+            if (platform.ReadCode(memory, site.Window.Island, island) == island.Length && (island.SequenceEqual(site.IslandPatch) || island.SequenceEqual(site.Former?.IslandPatch)))
             {
                 isDone &= platform.WriteCode(memory, site.Window.Island, site.IslandOriginal) == site.IslandOriginal.Length;
             }
@@ -122,14 +124,15 @@ internal sealed class JumpText(IPlatform platform, TargetMemory memory)
     /// <summary>Whether bytes at a window show one of our steps, or a step that was written in part.</summary>
     public static bool IsOurs(JumpSite site, ReadOnlySpan<byte> now)
     {
+        byte[]? former = site.Former?.Patch;
         if (now[0] != Trap)
         {
-            return now.SequenceEqual(site.Patch);
+            return now.SequenceEqual(site.Patch) || now.SequenceEqual(former);
         }
 
         for (int i = 1; i < now.Length; i++)
         {
-            if (now[i] != site.Original[i] && now[i] != site.Patch[i] && now[i] != Trap)
+            if (now[i] != site.Original[i] && now[i] != site.Patch[i] && now[i] != Trap && now[i] != former?[i])
             {
                 return false;
             }
@@ -166,7 +169,7 @@ internal sealed class JumpText(IPlatform platform, TargetMemory memory)
             case JumpStep.Trap when now.SequenceEqual(original):
                 now[0] = Trap;
                 return true;
-            case JumpStep.JumpTail when now[0] == Trap && now[1..].SequenceEqual(original[1..]):
+            case JumpStep.JumpTail when now[0] == Trap && (now[1..].SequenceEqual(original[1..]) || (site.Former is not null && IsOurs(site, now))):
                 site.Patch.AsSpan(1).CopyTo(now[1..]);
                 return true;
             case JumpStep.JumpHead when now[0] == Trap && now[1..].SequenceEqual(site.Patch.AsSpan(1)):
@@ -175,8 +178,8 @@ internal sealed class JumpText(IPlatform platform, TargetMemory memory)
             case JumpStep.Lead when IsOurs(site, now):
                 now[0] = Trap;
                 return true;
-            case JumpStep.OriginalTail when IsOriginalTail(site, now):
-                // It is back already; a breakpoint's trap may stand in it.
+            case JumpStep.OriginalTail when !site.HasJumpTail && IsOriginalTail(site, now):
+                // It is back already; a breakpoint's trap may stand in it. (A jump may have that byte, too, so bytes alone do not tell.)
                 return true;
             case JumpStep.OriginalTail when now[0] == Trap && IsOurs(site, now):
                 original[1..].CopyTo(now[1..]);
@@ -186,6 +189,17 @@ internal sealed class JumpText(IPlatform platform, TargetMemory memory)
                 return true;
             default:
                 return false;
+        }
+    }
+
+    private static void NoteTails(ReadOnlySpan<JumpSite> sites, JumpStep step, List<JumpSite> failed)
+    {
+        if (step is JumpStep.JumpTail or JumpStep.OriginalTail)
+        {
+            foreach (JumpSite site in sites)
+            {
+                site.HasJumpTail = failed.Contains(site) ? site.HasJumpTail : step == JumpStep.JumpTail;
+            }
         }
     }
 

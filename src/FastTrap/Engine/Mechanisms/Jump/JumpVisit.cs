@@ -72,14 +72,30 @@ internal sealed class ArmingVisit(JumpMechanism mechanism, StackScan stacks, Rea
     });
 }
 
+/// <summary>After windows lead to other trampolines: nobody stays in the former ones, nor in an island that is about to change.</summary>
+internal sealed class RenewingVisit(JumpMechanism mechanism) : LeavingVisit(mechanism)
+{
+    public override VisitOutcome Look(TracedTask task, ref RegisterSet registers)
+    {
+        VisitOutcome outcome = base.Look(task, ref registers);
+        return outcome == VisitOutcome.Unchanged && LeavePatch(task, ref registers) ? VisitOutcome.Changed : outcome;
+    }
+}
+
 /// <summary>After the original is back: nobody stays in a trampoline that is to be freed.</summary>
-internal sealed class LeavingVisit(JumpMechanism mechanism) : JumpVisit(mechanism)
+internal class LeavingVisit(JumpMechanism mechanism) : JumpVisit(mechanism)
 {
     public override VisitOutcome Look(TracedTask task, ref RegisterSet registers)
     {
         ulong pc = registers.ProgramCounter;
-        if (Mechanism.Index.TryFindOutOfLine(pc, out JumpSite? site) && site.State is JumpState.Leaving or JumpState.Gone)
+        if (Mechanism.Index.TryFindOutOfLine(pc, out JumpSite? site) && site.State is JumpState.Leaving or JumpState.Gone or JumpState.Superseded)
         {
+            if (site.State == JumpState.Superseded && task.StandingSignal != 0)
+            {
+                // In front of a fault of its own: it is led out when the original is back.
+                return VisitOutcome.Unchanged;
+            }
+
             if (Mechanism.IsToStepOut(pc))
             {
                 return VisitOutcome.StepOut;

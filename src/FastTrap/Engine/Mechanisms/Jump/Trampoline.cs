@@ -38,7 +38,7 @@ internal sealed class Trampoline
     public ulong BehindBody => Address + (ulong)(_body.Offset + _body.Length);
 
     /// <summary>Whether who is there has been through the program.</summary>
-    public bool IsBehindBody(in RelocatedPoint point) => point.Offset >= _body.Offset + _body.Length;
+    public bool IsBehindBody(in RelocatedPoint point) => point.Offset >= _body.Offset + Math.Max(1, _body.Length);
 
     public bool Contains(ulong address) => address - Address < (ulong)Length;
 

@@ -16,7 +16,7 @@ internal sealed class Journal(ProcessHandle process)
     private const int MostLength = 32 << 20;
 
     /// <summary>Bytes of an entry, about, by which the memory is sized.</summary>
-    private const int EntryLength = 192;
+    private const int EntryLength = 256;
 
     private readonly List<JournalVolume> _volumes = [];
     private readonly Dictionary<JumpSite, (JournalVolume Volume, int Offset)> _entries = [];
@@ -160,7 +160,7 @@ internal sealed class Journal(ProcessHandle process)
         RelocatedBody body = site.Code.Body;
         int bytes = site.Original.Length + site.Patch.Length + site.IslandOriginal.Length + site.IslandPatch.Length;
         int pointsOffset = (JournalLayout.BytesOffset + bytes + 7) & ~7;
-        byte[] entry = new byte[pointsOffset + (points.Length * sizeof(ulong))];
+        byte[] entry = new byte[pointsOffset + (points.Length * JournalLayout.PointLength)];
         BinaryPrimitives.WriteUInt64LittleEndian(entry.AsSpan(JournalLayout.StartOffset), site.Start);
         BinaryPrimitives.WriteUInt64LittleEndian(entry.AsSpan(JournalLayout.SiteOffset), site.Window.Site);
         BinaryPrimitives.WriteUInt64LittleEndian(entry.AsSpan(JournalLayout.CodeOffset), site.Code.Address);
@@ -182,8 +182,10 @@ internal sealed class Journal(ProcessHandle process)
 
         for (int i = 0; i < points.Length; i++)
         {
-            ulong word = (uint)points[i].Offset | ((points[i].Original - site.Start) << 32) | ((ulong)points[i].Pushed << JournalLayout.PushedShift);
-            BinaryPrimitives.WriteUInt64LittleEndian(entry.AsSpan(pointsOffset + (i * sizeof(ulong))), word);
+            Span<byte> point = entry.AsSpan(pointsOffset + (i * JournalLayout.PointLength));
+            BinaryPrimitives.WriteInt32LittleEndian(point, points[i].Offset);
+            BinaryPrimitives.WriteInt32LittleEndian(point[JournalLayout.PushedOffset..], points[i].Pushed);
+            BinaryPrimitives.WriteUInt64LittleEndian(point[JournalLayout.OriginalOffset..], points[i].Original);
         }
 
         BinaryPrimitives.WriteUInt32LittleEndian(entry.AsSpan(JournalLayout.SumOffset), JournalLayout.Sum(entry));

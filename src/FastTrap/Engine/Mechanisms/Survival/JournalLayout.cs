@@ -14,7 +14,7 @@ internal static class JournalLayout
     /// <summary>The first word: "FASTTRPJ".</summary>
     public const ulong Magic = 0x4a50_5254_5453_4146;
 
-    public const uint Version = 1;
+    public const uint Version = 2;
 
     // The header.
     public const int VersionOffset = 8;
@@ -48,8 +48,10 @@ internal static class JournalLayout
     public const uint LiveFlag = 0x0100_0000;
     public const uint DeadFlag = 0x0200_0000;
 
-    /// <summary>Of a point: where the bytes are that were pushed, above the distance from the site's start, above the offset of 32 bits.</summary>
-    public const int PushedShift = 48;
+    // A point: the offset, the bytes that were pushed, and the original program counter.
+    public const int PushedOffset = 4;
+    public const int OriginalOffset = 8;
+    public const int PointLength = 16;
 
     public static uint Sum(ReadOnlySpan<byte> entry)
     {

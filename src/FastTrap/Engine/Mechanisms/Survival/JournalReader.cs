@@ -13,6 +13,7 @@ internal static class JournalReader
     private const int LongestWindow = 64;
     private const int LongestTrampoline = 1 << 20;
     private const int MostPoints = 1024;
+    private const int MostPushed = 256;
 
     /// <summary>The random number of this boot of the machine.</summary>
     public static void ReadBoot(IPlatform platform, Span<byte> boot)
@@ -121,7 +122,7 @@ internal static class JournalReader
         if (start > AddressGaps.HighestOfX64 || island > AddressGaps.HighestOfX64 || codeLength is < 0 or > LongestTrampoline
             || !(isCode(code, codeLength) || (kind == WindowKind.Trap && (code, codeLength) == (0, 0)))
             || patchLength != window.PatchLength || (kind == WindowKind.Trap && island != 0) || originalLength < patchLength || originalLength > LongestWindow || window.CodeLength > originalLength
-            || probed - start >= window.CodeLength || pointCount is < 0 or > MostPoints || entry.Length != pointsOffset + (pointCount * sizeof(ulong))
+            || probed - start >= window.CodeLength || pointCount is < 0 or > MostPoints || entry.Length != pointsOffset + (pointCount * JournalLayout.PointLength)
             || body.Offset < 0 || body.Length < 0 || (long)body.Offset + body.Length > codeLength)
         {
             return false;
@@ -130,15 +131,16 @@ internal static class JournalReader
         RelocatedPoint[] points = new RelocatedPoint[pointCount];
         for (int i = 0; i < pointCount; i++)
         {
-            ulong word = BinaryPrimitives.ReadUInt64LittleEndian(entry[(pointsOffset + (i * sizeof(ulong)))..]);
-            uint offset = (uint)word;
-            ulong original = (ushort)(word >> 32);
-            if (offset >= (uint)codeLength || original > LongestWindow)
+            // The way of a branch that is taken stands for its target, which may be anywhere.
+            ReadOnlySpan<byte> point = entry.Slice(pointsOffset + (i * JournalLayout.PointLength), JournalLayout.PointLength);
+            int offset = BinaryPrimitives.ReadInt32LittleEndian(point);
+            int pushed = BinaryPrimitives.ReadInt32LittleEndian(point[JournalLayout.PushedOffset..]);
+            if ((uint)offset >= (uint)codeLength || pushed is < 0 or > MostPushed)
             {
                 return false;
             }
 
-            points[i] = new RelocatedPoint((int)offset, start + original, (int)(word >> JournalLayout.PushedShift));
+            points[i] = new RelocatedPoint(offset, BinaryPrimitives.ReadUInt64LittleEndian(point[JournalLayout.OriginalOffset..]), pushed);
         }
 
         ReadOnlySpan<byte> bytes = entry[JournalLayout.BytesOffset..];

@@ -42,7 +42,9 @@ internal sealed partial class X64Relocator
         WriteInt32(body.Length + (FitsNear(target, end) ? NearJumpLength : FarJumpLength));
         Write(body);
         _bodies.Add(new RelocatedBody(start, _length - start, _next));
-        WriteJump(target, target, false);
+
+        // No point: who is here was counted, and is stepped on to the target, which may be far from the window.
+        WriteJumpCode(target, false);
         _next += (ulong)instruction.Length;
         _ends = false;
         refusal = WindowRefusal.None;

@@ -64,7 +64,7 @@ internal sealed partial class X64BodyAssembler
     public override void ReplaceState(int offset, int slot, BodyLabel failed)
     {
         _c.shl(rax, 32);
-        _c.mov(edx, __dword_ptr[rsp + (slot * sizeof(ulong))]);
+        _c.mov(edx, __dword_ptr[rsp + SavedArea + (slot * sizeof(ulong))]);
         _c.inc(edx);
         _c.or(rdx, rax);
         _c.mov(rax, Slot(slot));
@@ -72,7 +72,7 @@ internal sealed partial class X64BodyAssembler
         _c.jne(_labels[failed.Number]);
     }
 
-    private static AssemblerMemoryOperand Slot(int slot) => __qword_ptr[rsp + (slot * sizeof(ulong))];
+    private static AssemblerMemoryOperand Slot(int slot) => __qword_ptr[rsp + SavedArea + (slot * sizeof(ulong))];
 
     private static AssemblerMemoryOperand Indexed(int offset) => __qword_ptr[rcx + (rax * 8) + offset];
 }

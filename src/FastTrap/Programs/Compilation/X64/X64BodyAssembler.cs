@@ -8,8 +8,8 @@ namespace FastTrap.Programs.Compilation.X64;
 /// x86-64. A is rax, B rcx, C rdx. Doubles are computed in xmm0 and xmm1 by instructions of SSE, which keep the upper parts of longer registers, with the default rounding whatever the thread's.
 /// </summary>
 /// <remarks>
-/// Frame, from rsp: slots, validity bytes, a word for the assembler, the system calls' area, vectors and MXCSR, then the saved registers; behind it the red zone. Flags are kept by LAHF and SETO,
-/// which take a fraction of what PUSHFQ and POPFQ do.
+/// Frame, from rsp: the saved registers, slots, validity bytes, a word for the assembler, the system calls' area, vectors and MXCSR; behind it the red zone. Its lowest word is written first, so that a stack without room for it
+/// is seen when nothing but rsp has changed. Flags are kept by LAHF and SETO, which take a fraction of what PUSHFQ and POPFQ do.
 /// </remarks>
 internal sealed partial class X64BodyAssembler(ProgramTarget target) : BodyAssembler
 {
@@ -30,7 +30,6 @@ internal sealed partial class X64BodyAssembler(ProgramTarget target) : BodyAssem
     private int _temporary;
     private int _systemCall;
     private int _vectors;
-    private int _saved;
     private int _frameLength;
 
     public override bool HasLockedForms => true;
@@ -38,12 +37,11 @@ internal sealed partial class X64BodyAssembler(ProgramTarget target) : BodyAssem
     public override void Enter(int slots, int bytes, bool usesDoubles, bool usesSystemCalls)
     {
         _usesDoubles = usesDoubles;
-        _validity = slots * sizeof(ulong);
+        _validity = SavedArea + (slots * sizeof(ulong));
         _temporary = _validity + ((bytes + sizeof(ulong) - 1) & -sizeof(ulong));
         _systemCall = _temporary + sizeof(ulong);
         _vectors = _systemCall + (usesSystemCalls ? SystemCallArea : 0);
-        _saved = _vectors + (usesDoubles ? VectorArea : 0);
-        _frameLength = _saved + SavedArea;
+        _frameLength = _vectors + (usesDoubles ? VectorArea : 0);
         _c.lea(rsp, __[rsp - RedZone - _frameLength]);
         _c.mov(Saved(rax), rax);
         _c.lahf();
@@ -165,9 +163,9 @@ internal sealed partial class X64BodyAssembler(ProgramTarget target) : BodyAssem
         }
     }
 
-    public override void LoadSlot(Scratch to, int slot) => _c.mov(Wide(to), __qword_ptr[rsp + (slot * sizeof(ulong))]);
+    public override void LoadSlot(Scratch to, int slot) => _c.mov(Wide(to), __qword_ptr[rsp + SavedArea + (slot * sizeof(ulong))]);
 
-    public override void StoreSlot(int slot, Scratch from) => _c.mov(__qword_ptr[rsp + (slot * sizeof(ulong))], Wide(from));
+    public override void StoreSlot(int slot, Scratch from) => _c.mov(__qword_ptr[rsp + SavedArea + (slot * sizeof(ulong))], Wide(from));
 
     public override void LoadValidity(Scratch to, int number) => _c.movzx(Narrow(to), __byte_ptr[rsp + _validity + number]);
 
@@ -350,10 +348,9 @@ internal sealed partial class X64BodyAssembler(ProgramTarget target) : BodyAssem
         _ => throw new ArgumentOutOfRangeException(nameof(word), word, "This is no general register."),
     };
 
-    private AssemblerMemoryOperand SavedFlags => __qword_ptr[rsp + _saved + 16];
+    private static AssemblerMemoryOperand SavedFlags => __qword_ptr[rsp + 24];
 
-    private AssemblerMemoryOperand Saved(AssemblerRegister64 register) =>
-        __qword_ptr[rsp + _saved + (register == rdx ? 0 : register == rcx ? 8 : 24)];
+    private static AssemblerMemoryOperand Saved(AssemblerRegister64 register) => __qword_ptr[rsp + (register == rax ? 0 : register == rcx ? 8 : 16)];
 
     private void LoadThreadPointer(AssemblerRegister64 to, bool isWord)
     {
