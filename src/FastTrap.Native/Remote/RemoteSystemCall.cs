@@ -49,6 +49,9 @@ internal ref struct RemoteSystemCall
 
     private const int PollsBeforeSleep = 4096;
 
+    /// <summary>int3.</summary>
+    private const byte TrapInstruction = 0xcc;
+
     private static readonly ulong s_asynchronousSignals = ~(Signal.Bit(Signal.SIGSEGV)
         | Signal.Bit(Signal.SIGBUS)
         | Signal.Bit(Signal.SIGILL)
@@ -124,6 +127,7 @@ internal ref struct RemoteSystemCall
         RegisterSet saved = new(_thread.Architecture);
 
         // From an exec or clone stop the thread still has to leave that system call, which sets registers.
+        bool isAtTrap = IsAtTrap();
         Errno error = ReachEventStop();
         if (error != Errno.None || (error = _platform.GetRegisters(id, ref saved)) != Errno.None
             || (error = _platform.GetSignalMask(id, out ulong mask)) != Errno.None)
@@ -135,7 +139,7 @@ internal ref struct RemoteSystemCall
         RegisterSet registers = saved;
         Prepare(ref registers, number, arguments);
         if (_thread.Escape.IsPresent(_platform, _thread.ProcessId)
-            && X64SignalFrame.TryWrite(_platform, in _thread, in saved, mask, out ulong frame))
+            && X64SignalFrame.TryWrite(_platform, in _thread, BeforeTrap(saved, isAtTrap), mask, out ulong frame))
         {
             registers.ProgramCounter = _thread.Escape.CallAddress;
             registers[X64Register.Rsp] = frame;
@@ -156,6 +160,26 @@ internal ref struct RemoteSystemCall
         restoreError = restoreError != Errno.None ? restoreError : _platform.SetRegisters(id, in saved);
         error = restoreError != Errno.None ? restoreError : error;
         return error == Errno.None && _isTrappedByFilter ? Errno.EPERM : error;
+    }
+
+    /// <summary>Whether the thread is in the stop that an executed trap made.</summary>
+    private readonly bool IsAtTrap() =>
+        _platform.GetSignalInfo(_thread.ThreadId, out SignalInfo info) == Errno.None && info.si_signo == Signal.SIGTRAP && info.si_code == SignalInfo.SI_KERNEL;
+
+    /// <summary>
+    /// The registers with which a thread comes back by itself: one that has executed a trap, whose signal was taken away or still waits, executes it again, for nobody will lead it from there.
+    /// </summary>
+    private readonly RegisterSet BeforeTrap(RegisterSet registers, bool isAtTrap)
+    {
+        Span<byte> before = stackalloc byte[1];
+        if (_platform.ReadMemory(_thread.ProcessId, registers.ProgramCounter - 1, before) == 1 && before[0] == TrapInstruction
+            && (isAtTrap || _held.Exists(static s => s.si_signo == Signal.SIGTRAP && s.si_code == SignalInfo.SI_KERNEL)
+                || (ProcStatus.TryReadThread(_platform, _thread.ProcessId, _thread.ThreadId, out ProcStatus? status, out _) && (status!.SigPnd & Signal.Bit(Signal.SIGTRAP)) != 0)))
+        {
+            registers.ProgramCounter--;
+        }
+
+        return registers;
     }
 
     /// <summary>The SVE registers of an arm64 thread which uses them (<c>struct user_sve_header</c> and what follows it); null of all others.</summary>

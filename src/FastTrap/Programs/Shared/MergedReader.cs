@@ -31,6 +31,7 @@ internal sealed class MergedReader : IDisposable
     private ulong _horizon;
     private ulong _lastGiven;
     private int _given = -1;
+    private bool _hasSeenAll;
 
     /// <param name="reader">Disposed with this one.</param>
     /// <param name="clock">The clock.</param>
@@ -53,12 +54,15 @@ internal sealed class MergedReader : IDisposable
     public bool TryRead(out LaneRecord record)
     {
         FreeGiven();
-        if (TryTake(out record))
+        bool isLast = _reader.IsLast;
+        if (isLast == _hasSeenAll && TryTake(out record))
         {
             return true;
         }
 
+        // Once nothing more is written, all lanes are looked at before any record is given out whatever its time.
         Look();
+        _hasSeenAll = isLast;
         return TryTake(out record);
     }
 
@@ -66,7 +70,7 @@ internal sealed class MergedReader : IDisposable
 
     private bool TryTake(out LaneRecord record)
     {
-        if (!_next.TryPeek(out int lane, out ulong time) || (!_reader.IsLast && time > _horizon))
+        if (!_next.TryPeek(out int lane, out ulong time) || (!_hasSeenAll && time > _horizon))
         {
             record = default;
             return false;

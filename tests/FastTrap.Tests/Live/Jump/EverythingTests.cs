@@ -112,6 +112,7 @@ public sealed class EverythingTests : LiveTest
     }
 
     [Test]
+    [Explicit("Forty seconds.")]
     public async Task OfPostgres()
     {
         const string Seconds = "20";

@@ -74,7 +74,7 @@ public sealed class TallyTests : LiveTest
         target.SendLine("run");
         int running = 0;
         int inCode = 0;
-        for (int looks = 0; looks < 10_000 && (inCode == 0 || running == inCode); looks++)
+        for (int looks = 0; looks < 10_000 && (inCode == 0 || running == inCode || look.ProcessorTime == TimeSpan.Zero); looks++)
         {
             look = await process.LookAtThreadsAsync();
             running += look.Running;

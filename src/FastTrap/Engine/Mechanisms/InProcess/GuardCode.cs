@@ -42,8 +42,9 @@ internal static class GuardCode
     /// <param name="state">The address of the state.</param>
     /// <param name="nothing">The address of 32 bytes of zeros: the default action.</param>
     /// <param name="ranges">The address of the ranges of trampolines: start and length, until a start of 0.</param>
+    /// <param name="escape">Where threads make system calls for the tracer, and come back by themselves; 0: nowhere.</param>
     /// <param name="restorer">Where the restorer is.</param>
-    public static byte[] Assemble(ulong address, ulong tablePointer, ulong state, ulong nothing, ulong ranges, out ulong restorer)
+    public static byte[] Assemble(ulong address, ulong tablePointer, ulong state, ulong nothing, ulong ranges, ulong escape, out ulong restorer)
     {
         Assembler c = new(64);
         Label restore = c.CreateLabel();
@@ -102,7 +103,7 @@ internal static class GuardCode
         c.jne(chain);
         c.ret();
 
-        // A trap of ours whose thread the tracer had led on, before it was killed in front of taking the signal away: to a trampoline, or back to the trap.
+        // A trap of ours whose thread the tracer had led on, before it was killed in front of taking the signal away: to a trampoline, to a system call for the tracer, or back to the trap.
         c.Label(ref stray);
         c.lea(r10, __[r8 + 1]);
         c.mov(r11, ranges);
@@ -117,6 +118,9 @@ internal static class GuardCode
         c.add(r11, 2 * sizeof(ulong));
         c.jmp(range);
         c.Label(ref nowhere);
+        c.mov(rax, escape);
+        c.cmp(r10, rax);
+        c.je(done);
         c.test(r10d, 0xfff);
         c.je(chain);
         c.cmp(__byte_ptr[r8], TrapInstruction);
