@@ -1,3 +1,4 @@
+using System.Diagnostics.CodeAnalysis;
 using System.Globalization;
 using System.Linq.Expressions;
 using FastTrap.Tool.Verbs;
@@ -13,11 +14,7 @@ internal static class TraceQuery
     private const string Entry = "entry";
     private const string Return = "return";
 
-    private static readonly Expression<Func<QueryContext, ulong[]>> s_all = c => new[]
-    {
-        c.ProgramCounter, c.ReturnValue,
-        c.Arg(0), c.Arg(1), c.Arg(2), c.Arg(3), c.Arg(4), c.Arg(5), c.Arg(6), c.Arg(7), c.Arg(8), c.Arg(9), c.Arg(10), c.Arg(11),
-    };
+    private static readonly Expression<Func<QueryContext, ulong[]>> s_all = All();
 
     /// <summary>
     /// Whether a description can mean probes of functions only. Arguments of static probes have kinds of their own, and texts, which are taken by a handler.
@@ -57,4 +54,11 @@ internal static class TraceQuery
             Arguments = (record.IsComplete || arguments.Length <= RegisterArguments ? arguments : arguments[..RegisterArguments]).ToArray(),
         };
     }
+
+    [UnconditionalSuppressMessage("AOT", "IL3050", Justification = "The program has arrays of this type itself.")]
+    private static Expression<Func<QueryContext, ulong[]>> All() => c => new[]
+    {
+        c.ProgramCounter, c.ReturnValue,
+        c.Arg(0), c.Arg(1), c.Arg(2), c.Arg(3), c.Arg(4), c.Arg(5), c.Arg(6), c.Arg(7), c.Arg(8), c.Arg(9), c.Arg(10), c.Arg(11),
+    };
 }
