@@ -71,6 +71,12 @@ internal sealed partial class ControlThread
                 break;
             default:
                 Expect(task);
+                if (task.InterruptPending)
+                {
+                    // The kernel takes an interruption as done with any stop within a system call.
+                    Interrupt(task);
+                }
+
                 Resume(task, 0);
                 break;
         }

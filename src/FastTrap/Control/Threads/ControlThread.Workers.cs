@@ -44,6 +44,13 @@ internal sealed partial class ControlThread
             return null;
         }
 
+        if (worker.IsAtVfork)
+        {
+            // It would sleep until its child has gone, and that may wait for us.
+            Resume(worker, 0);
+            return null;
+        }
+
         if (_stoppedSignal.TryGetValue(worker.ThreadId, out int pending) && pending != 0)
         {
             SendAgain(worker, pending);

@@ -20,14 +20,18 @@ internal abstract class JumpVisit(JumpMechanism mechanism) : IThreadVisit
     {
         ulong pc = registers.ProgramCounter;
         JumpSite? site = Mechanism.Index.FindWindow(pc);
+        ulong place;
         if (site is null && Mechanism.Index.TryFindOutOfLine(pc, out JumpSite? over) && over.Window.Island == pc)
         {
-            registers.ProgramCounter = over.Code!.Address;
-            return true;
+            place = over.Code!.Address;
+        }
+        else if (site is not { State: JumpState.Leading } || (pc != site.Start && !site.IsInside(pc)) || !site.Code!.TryFind(pc, out place))
+        {
+            return false;
         }
 
-        if (site is not { State: JumpState.Leading } || (pc != site.Start && !site.IsInside(pc)) || !site.Code!.TryFind(pc, out ulong place)
-            || (pc == site.Start + 1 && Mechanism.HasPendingTrap(task)))
+        // Behind a trap, perhaps another site's: it does not stand there, but is led from the trap.
+        if (Mechanism.HasPendingTrap(task))
         {
             return false;
         }
@@ -101,11 +105,18 @@ internal class LeavingVisit(JumpMechanism mechanism) : JumpVisit(mechanism)
                 return VisitOutcome.StepOut;
             }
 
+            if (pc == site.Window.Island && Mechanism.HasPendingTrap(task))
+            {
+                // Behind the trap in front of the island.
+                return VisitOutcome.Unchanged;
+            }
+
             Mechanism.Leave(ref registers);
             return VisitOutcome.Changed;
         }
 
-        if (!Mechanism.IsHeld(task) && Mechanism.Index.FindStart(pc) is { State: JumpState.Leaving, IsBypassed: true } passed && passed.Tracepoint.Address < passed.Start)
+        if (!Mechanism.IsHeld(task) && Mechanism.Index.FindStart(pc) is { State: JumpState.Leaving, IsBypassed: true } passed && passed.Tracepoint.Address < passed.Start
+            && !Mechanism.HasPendingTrap(task))
         {
             // It passed the tracepoint before there was a trap, and is counted now.
             registers.ProgramCounter = passed.Tracepoint.Address;
