@@ -93,12 +93,21 @@ internal sealed partial class ControlThread
 
         // Stopped by job control: it stays stopped, and we hear of its going on.
         task.IsJobControlStopped = signal is Signal.SIGSTOP or Signal.SIGTSTP or Signal.SIGTTIN or Signal.SIGTTOU;
-        if (task.Visit is not null)
+        if (task.Visit is not null && (task.IsJobControlStopped || task.IsHeld || !IsBehindTrap(task)))
         {
             LookAt(task);
         }
 
         Resume(task, 0);
+    }
+
+    /// <summary>Whether a thread has executed a trap whose signal it gets when it goes on: until that is answered, nothing can be said of where it stands.</summary>
+    private bool IsBehindTrap(TracedTask task)
+    {
+        // On arm64 it stands on the trap.
+        _registers = new RegisterSet(task.Process.Architecture);
+        return task.Process.Architecture == Architecture.X64 && _platform.GetRegisters(task.ThreadId, ref _registers) == Errno.None && (long)_registers[X64Register.OrigRax] < 0
+            && ProcStatus.TryRead(_platform, task.ThreadId, out ProcStatus? status, out _) && (status!.SigPnd & ~status.SigBlk & Signal.Bit(Signal.SIGTRAP)) != 0;
     }
 
     private void OnSignalStop(ProcessHandle process, TracedTask task, int signal)
@@ -373,6 +382,12 @@ internal sealed partial class ControlThread
             task.State = TaskState.Listening;
             _platform.Listen(task.ThreadId);
             return;
+        }
+
+        if (task.Visit is not null && task.HasUnansweredTrap)
+        {
+            // It was behind a trap, and is looked at now.
+            Interrupt(task);
         }
 
         task.State = TaskState.Running;

@@ -127,8 +127,10 @@ internal sealed partial class ControlThread
     private bool IsSeenAsleep(ProcessHandle process, TracedTask task, IThreadVisit visit)
     {
         int owner = task.IsVisitor ? task.ThreadId : process.ProcessId;
+
+        // Outside of a system call it may be in a stop for a trap whose report has not been read.
         return ProcSystemCall.TryRead(_platform, owner, task.ThreadId, out ProcSystemCall before, out _) && !before.IsRunning
-            && visit.TryPass(task, before)
+            && (before.Number >= 0 || task.State == TaskState.Listening) && visit.TryPass(task, before)
             && ProcSystemCall.TryRead(_platform, owner, task.ThreadId, out ProcSystemCall after, out _) && !after.IsRunning
             && (after.Number, after.StackPointer, after.ProgramCounter) == (before.Number, before.StackPointer, before.ProgramCounter);
     }

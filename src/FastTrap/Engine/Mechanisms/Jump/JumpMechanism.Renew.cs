@@ -160,7 +160,12 @@ internal sealed partial class JumpMechanism
 
         foreach (JumpSite site in chunk)
         {
-            site.Former = site.Demotion is null && !failing.Contains(site) ? null : site.Former;
+            if (site.Demotion is null && !failing.Contains(site) && site.Former is { } former)
+            {
+                // A child that was forked before may still have its jump.
+                _ledger.Add(former);
+                site.Former = null;
+            }
         }
 
         isSeen = TryPass();
