@@ -87,7 +87,7 @@ public readonly ref struct ProbeContext
 
     /// <summary>What argument <paramref name="index"/>, from 0, is. Arguments of functions are taken for unsigned integers.</summary>
     /// <exception cref="ArgumentOutOfRangeException">Negative.</exception>
-    public ArgumentKind GetArgumentKind(int index) => Probe.KindOf(_frame.SiteAddress, index);
+    public ArgumentKind GetArgumentKind(int index) => Probe.GetArgumentKind(_frame.SiteAddress, index);
 
     /// <summary>A floating-point argument of a static probe; false if it is none or cannot be read.</summary>
     /// <exception cref="ArgumentOutOfRangeException">Negative.</exception>

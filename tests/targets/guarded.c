@@ -204,7 +204,7 @@ int main(void)
             }
             int status;
             waitpid(child, &status, 0);
-            target_say("child %x", status);
+            target_say("child %x", (unsigned)status & ~0x80u); // whether there is a core file is the system's matter
         } else if (strcmp(line, "quit") == 0) {
             return target_end(0);
         } else {

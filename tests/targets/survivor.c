@@ -168,7 +168,7 @@ int main(void)
                 _exit(done == 1000 ? 7 : 8);
             }
             if (waitpid(child, &status, 0) != child) target_fail("waitpid: errno %d", errno);
-            target_say("child %x", (unsigned)status);
+            target_say("child %x", (unsigned)status & ~0x80u);
         } else if (strcmp(line, "quit") == 0) {
             break;
         }

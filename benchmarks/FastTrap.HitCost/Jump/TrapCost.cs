@@ -13,7 +13,7 @@ internal static class TrapCost
     {
         int rounds = int.Parse(options.GetValueOrDefault("rounds", "21"), CultureInfo.InvariantCulture);
         int calls = int.Parse(options.GetValueOrDefault("calls", "30000"), CultureInfo.InvariantCulture);
-        Console.WriteLine($"{"kind",-6} {"empty handler",13} {"in-process trap",15} {"ratio",6}   (ns of a call; medians of {rounds} rounds)");
+        Console.WriteLine($"{"kind",-6} {"empty handler",13} {"in-process trap",15} {"ratio",6} {"predicted",9}   (ns of a call; medians of {rounds} rounds)");
         foreach (string kind in options.GetValueOrDefault("kinds", "push,lea,sub,rip,ret").Split(','))
         {
             await using ReferenceWay empty = new("empty handler", "none");
@@ -29,7 +29,7 @@ internal static class TrapCost
             }
 
             (double c, double ours) = (CostTable.Median(expected), CostTable.Median(costs));
-            Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{kind,-6} {c,13:0} {ours,15:0} {ours / c,6:0.00}"));
+            Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{kind,-6} {c,13:0} {ours,15:0} {ours / c,6:0.00} {guarded.PredictedNs,9:0}"));
         }
     }
 
@@ -38,6 +38,7 @@ internal static class TrapCost
     {
         TracedProcess process = await new Tracer().AttachAsync(processId).ConfigureAwait(false);
         ProbeSum sum = await process.On(description).WithMechanism(ProbeMechanism.InProcessTrap).Count().EnableAsync().ConfigureAwait(false);
+        Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"predicted {sum.GetCosts()[0].PredictedNs ?? 0:0.0}"));
         Console.WriteLine($"armed {sum.Mechanisms.InProcessTrap}");
         await Task.Delay(Timeout.Infinite).ConfigureAwait(false);
     }
@@ -46,6 +47,9 @@ internal static class TrapCost
     internal sealed class GuardedWay() : HitWay(HitTables.Trap)
     {
         public override string CommandLine => "process.On(\"PROGRAM:FUNCTION:entry\").WithMechanism(ProbeMechanism.InProcessTrap).Count().EnableAsync(), the tracer is gone since then";
+
+        /// <summary>What the tracer said a hit would cost.</summary>
+        public double PredictedNs { get; private set; }
 
         protected override Task<bool> AttachAsync()
         {
@@ -57,6 +61,7 @@ internal static class TrapCost
                 _ => $"a.out:hot_{Kind}:entry",
             };
             using TargetProcess tracer = TargetProcess.Start(dotnet, ["exec", typeof(TrapCost).Assembly.Location, "arm", $"{Target.ProcessId}", description]);
+            PredictedNs = double.Parse(tracer.ReadLineStarting("predicted ").Split(' ')[1], CultureInfo.InvariantCulture);
             string armed = tracer.ReadLineStarting("armed ");
             tracer.Signal(9);
             tracer.WaitForExit();

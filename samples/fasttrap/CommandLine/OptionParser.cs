@@ -138,11 +138,6 @@ internal static class OptionParser
             throw new UsageException("--mechanism belongs to trace, count, latency and stack.");
         }
 
-        if (options.NeedsCode && verb == "stack")
-        {
-            throw new UsageException($"{verb} has no code yet that could run in the program: leave --mechanism away, or write --mechanism breakpoint.");
-        }
-
         // Listing every instruction of everything is never meant.
         IEnumerable<string> descriptions = words.Count > 0 ? words : [":::entry"];
         return options with { Verb = verb, File = file, Descriptions = [.. descriptions.Select(Description)] };

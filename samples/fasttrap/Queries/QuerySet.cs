@@ -35,8 +35,11 @@ internal sealed class QuerySet<TResult>(IReadOnlyList<ProbeDescription> descript
     private readonly List<(ProbeDescription Description, StandingResult<TResult> Standing)> _standing = [];
     private readonly MechanismTotals _ended = new();
 
-    /// <summary>What to query in a process instead of the descriptions, each enabled by itself; null: they are taken, in one change.</summary>
+    /// <summary>What to query in a process instead of the descriptions; null: they are taken, in one change.</summary>
     public Func<TracedProcess, IReadOnlyList<ProbeDescription>>? Expand { get; init; }
+
+    /// <summary>Whether what <see cref="Expand"/> gives is enabled in one change, too, and not each by itself.</summary>
+    public bool IsOneChange { get; init; }
 
     /// <summary>Told of each result, when its probes are enabled, or soon afterwards. Several threads, with <c>--follow</c>.</summary>
     public Action<QueryResult<TResult>>? Started { get; init; }
@@ -72,13 +75,13 @@ internal sealed class QuerySet<TResult>(IReadOnlyList<ProbeDescription> descript
 
     public override async Task EnableInAsync(TracedProcess process, CancellationToken cancellationToken)
     {
-        if (Expand is null)
+        IReadOnlyList<ProbeDescription> expanded = Expand?.Invoke(process) ?? descriptions;
+        if (Expand is null || IsOneChange)
         {
-            await EnableInAsync(process, descriptions, cancellationToken).ConfigureAwait(false);
+            await EnableInAsync(process, expanded, cancellationToken).ConfigureAwait(false);
             return;
         }
 
-        IReadOnlyList<ProbeDescription> expanded = Expand(process);
         int before = _results.Count;
         FastTrapException? refusal = null;
         foreach (ProbeDescription description in expanded)

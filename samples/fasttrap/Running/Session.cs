@@ -11,7 +11,6 @@ internal sealed class Session : IAsyncDisposable
     private readonly Tracer _tracer = new();
     private readonly List<TracedProcess> _processes = [];
     private readonly List<ProbeEnabling> _enablings = [];
-    private readonly List<StandingEnabling> _standing = [];
     private readonly ThreadLooks _looks = new();
     private QuerySet? _queries;
     private readonly MechanismTotals _handled = new();
@@ -28,12 +27,6 @@ internal sealed class Session : IAsyncDisposable
     public IReadOnlyList<TracedProcess> Processes => _processes;
 
     public IReadOnlyList<ProbeEnabling> Enablings => _enablings;
-
-    /// <summary>With <c>--follow</c>: what stands for all processes, instead of the enablings of each.</summary>
-    public IReadOnlyList<StandingEnabling> Standing => _standing;
-
-    /// <summary>Hits that were dropped because a buffer was full.</summary>
-    public long LostHits => _enablings.Sum(enabling => enabling.LostHits) + _standing.Sum(standing => standing.LostHits);
 
     /// <summary>Attaches to the processes, or starts the command.</summary>
     public static async Task<Session> OpenAsync(ToolOptions options, StopRequest stop)
@@ -67,7 +60,7 @@ internal sealed class Session : IAsyncDisposable
     }
 
     /// <summary>Enables in every process what is asked for it, reports refusals, and lets a started command go.</summary>
-    /// <param name="requestsOf">The requests for one process; there may be none.</param>
+    /// <param name="requestsOf">The requests of handlers for one process; there may be none. Not asked with <c>--follow</c>, where all is done by queries.</param>
     /// <param name="queries">The queries; null: there are none.</param>
     /// <exception cref="FastTrapException">No process has a probe that matches.</exception>
     public async Task EnableAsync(Func<TracedProcess, CancellationToken, Task<IReadOnlyList<ProbeRequest>>> requestsOf, QuerySet? queries)
@@ -75,11 +68,6 @@ internal sealed class Session : IAsyncDisposable
         _queries = queries;
         if (_options.Follow)
         {
-            foreach (ProbeRequest request in await requestsOf(_processes[0], Stop.Token).ConfigureAwait(false))
-            {
-                _standing.Add(await Progress.WatchAsync("enabling probes", _tracer.EnableAsync(request.Description, request.Options, cancellationToken: Stop.Token)).ConfigureAwait(false));
-            }
-
             if (queries is not null)
             {
                 await Progress.WatchAsync("enabling probes", queries.EnableEverywhereAsync(_tracer, Stop.Token)).ConfigureAwait(false);
@@ -126,9 +114,9 @@ internal sealed class Session : IAsyncDisposable
             }
         }
 
-        // Another program meanwhile tells what is to be expected of breakpoints.
-        bool hasBreakpoints = _enablings.Count != 0 || _standing.Count != 0 || _queries?.Totals.All.Any(entry => entry.Mechanism == ProbeMechanism.Breakpoint) == true;
-        _trial = hasBreakpoints ? BreakpointTrial.RunAsync() : null;
+        // Another program meanwhile tells what is to be expected of stops.
+        bool hasStops = _enablings.Count != 0 || _queries?.Totals.All.Any(entry => entry.Mechanism != ProbeMechanism.Jump) == true;
+        _trial = hasStops ? BreakpointTrial.RunAsync() : null;
         if (_options.Duration is TimeSpan duration)
         {
             Stop.RequestAfter(duration);
@@ -175,23 +163,17 @@ internal sealed class Session : IAsyncDisposable
             await _queries.DisableAsync().ConfigureAwait(false);
         }
 
-        foreach (ProbeEnabling enabling in _enablings.Concat(_standing.SelectMany(standing => standing.Members)))
+        foreach (ProbeEnabling enabling in _enablings)
         {
             _handled.Add(enabling.GetCosts());
         }
 
-        foreach (StandingEnabling standing in _standing)
-        {
-            await standing.DisposeAsync().ConfigureAwait(false);
-            await ComplainAsync(standing.Description, standing.HandlerErrors, standing.LastHandlerException).ConfigureAwait(false);
-        }
-
-        foreach (FastTrapException failure in _standing.SelectMany(standing => standing.ProcessFailures).Concat(_queries?.ProcessFailures ?? []).DistinctBy(failure => failure.Message).Take(10))
+        foreach (FastTrapException failure in (_queries?.ProcessFailures ?? []).DistinctBy(failure => failure.Message).Take(10))
         {
             await Console.Error.WriteLineAsync($"fasttrap: {failure.Message}").ConfigureAwait(false);
         }
 
-        FailureReport.Write([.. _standing.SelectMany(standing => standing.Failures), .. _options.Follow ? _queries?.Failures ?? [] : []], _options.Verbose);
+        FailureReport.Write(_options.Follow ? _queries?.Failures ?? [] : [], _options.Verbose);
         foreach (TracedProcess process in _processes.Where(process => process.Executions > 0 && !_options.Follow))
         {
             await Console.Error.WriteLineAsync(
@@ -214,7 +196,7 @@ internal sealed class Session : IAsyncDisposable
         }
 
         double? trialNs = _trial is null ? null : await _trial.ConfigureAwait(false);
-        CostReport.Write(_handled, _looks, trialNs, _options.Verbose);
+        CostReport.Write(_handled, _looks, trialNs, _options);
     }
 
     /// <summary>Waits for a started command, detaches from everything, and gives our exit code.</summary>

@@ -7,13 +7,15 @@ namespace FastTrap.Tool.Verbs;
 internal static class ArgumentText
 {
     /// <summary>Bytes of a text that are shown.</summary>
-    private const int MaximumText = 200;
+    public const int MaximumText = 200;
 
     private const string PointerType = "int64 unsigned";
 
-    /// <summary>The text that an argument points to, if it is one that can be shown; else null. On the control thread, while the target's thread is stopped.</summary>
-    public static string? TryRead(in ProbeContext context, int index) =>
-        context.Probe.Arguments[index].NativeType == PointerType && context.TryGetArgumentString(index, MaximumText, out string? text) && IsText(text) ? text : null;
+    /// <summary>Whether an argument may point to a text.</summary>
+    public static bool MayPoint(ArgumentDescription argument) => argument.NativeType == PointerType;
+
+    /// <summary>Whether what an argument points to is a text that can be shown.</summary>
+    public static bool IsText(string? text) => !string.IsNullOrEmpty(text) && text.All(static c => c is '\n' or '\t' || (!char.IsControl(c) && c != '\ufffd'));
 
     /// <summary>Writes one argument.</summary>
     /// <param name="line">Where to.</param>
@@ -56,6 +58,4 @@ internal static class ArgumentText
     public static string Describe(IReadOnlyList<ArgumentDescription> arguments) => arguments.Count == 0
         ? ""
         : $"  ({string.Join(", ", arguments.Select(argument => $"arg{argument.Index}: {(argument.TranslatedType.Length == 0 ? "" : argument.NativeType + " @ ")}{argument.Location}"))})";
-
-    private static bool IsText(string text) => text.Length != 0 && text.All(static c => c is '\n' or '\t' || (!char.IsControl(c) && c != '\ufffd'));
 }

@@ -1,4 +1,3 @@
-using System.Text;
 using FastTrap.Tool.CommandLine;
 using FastTrap.Tool.Output;
 using FastTrap.Tool.Queries;
@@ -41,7 +40,7 @@ internal sealed class LatencyVerb : Verb
         {
             ProbeDescription entries = new(provider, module, function, "entry");
             IReadOnlyList<ProbeInfo> found = await process.ListAsync(entries, cancellationToken).ConfigureAwait(false);
-            functions.UnionWith(found.Select(probe => new ProbeDescription(Escape(probe.Provider), Escape(probe.Module), Escape(probe.Function), "entry")));
+            functions.UnionWith(found.Select(probe => new ProbeDescription(Glob.Escape(probe.Provider), Glob.Escape(probe.Module), Glob.Escape(probe.Function), "entry")));
             if (found.Count == 0)
             {
                 // Enabling says what is wrong with it.
@@ -97,17 +96,6 @@ internal sealed class LatencyVerb : Verb
     /// <summary>Several names may be one function: the first speaks for all.</summary>
     private static object KeyOf(QueryResult<ProbeLatencies> query) =>
         query.Result.Enablings.SelectMany(enabling => enabling.Probes).FirstOrDefault() is { } probe ? (query.Process, probe.FunctionAddress) : query;
-
-    private static string Escape(string name)
-    {
-        StringBuilder escaped = new(name.Length);
-        foreach (char c in name)
-        {
-            escaped.Append(c is '*' or '?' or '[' or ']' or '\\' ? "\\" : "").Append(c);
-        }
-
-        return escaped.ToString();
-    }
 
     private void Print(FunctionLatency latency)
     {

@@ -1,78 +1,69 @@
 using System.Diagnostics.CodeAnalysis;
+using FastTrap.Tool.Queries;
 
 namespace FastTrap.Tool.Verbs;
 
-/// <summary>
-/// Counts call stacks of one process. Its control thread alone calls <see cref="OnHit"/>; read the results after the enablings have been disposed.
-/// </summary>
-internal sealed class StackRecorder
+/// <summary>Counts call stacks of one process. Thread-safe; what it has counted is read when all records are.</summary>
+internal sealed class StackRecorder(TracedProcess process)
 {
     /// <summary>More different stacks than this are not kept, only counted.</summary>
     private const int MaximumStacks = 200_000;
 
     private readonly Dictionary<ulong[], long> _counts = new(StackComparer.Instance);
-    private readonly Dictionary<ulong[], long>.AlternateLookup<ReadOnlySpan<ulong>> _lookup;
-    private readonly EventOwners _owners = new();
-    private readonly ulong[] _frames;
 
-    public StackRecorder(TracedProcess process, int depth)
-    {
-        Process = process;
-        _frames = new ulong[depth];
-        _lookup = _counts.GetAlternateLookup<ReadOnlySpan<ulong>>();
-    }
+    /// <summary>Whose hits count: overlapping descriptions, and the names of one function (aliases), all have a hit of their own at the same place, and the first that is seen speaks for the others.</summary>
+    private readonly Dictionary<(ulong Function, string Name), (ProbeDescription Description, Probe Probe)> _owners = [];
 
-    public TracedProcess Process { get; }
+    public TracedProcess Process { get; } = process;
 
     public IReadOnlyDictionary<ulong[], long> Counts => _counts;
 
     /// <summary>Hits whose stacks were not kept.</summary>
     public long Dropped { get; private set; }
 
-    public void OnHit(in ProbeContext context)
+    /// <summary>Counts a record.</summary>
+    public void Add(QueryResult<ProbeRecords<ulong[]>> query, in ProbeRecord<ulong[]> record)
     {
-        if (!_owners.IsOwner(context))
+        lock (_counts)
         {
-            return;
-        }
+            (ulong, string) place = (record.Probe.FunctionAddress, record.Probe.Name);
+            if (!_owners.TryGetValue(place, out (ProbeDescription Description, Probe Probe) owner))
+            {
+                _owners.Add(place, owner = (query.Description, record.Probe));
+            }
 
-        ReadOnlySpan<ulong> stack = _frames.AsSpan(0, context.GetUserStack(_frames));
-        if (_lookup.TryGetValue(stack, out long count))
-        {
-            _lookup[stack] = count + 1;
-        }
-        else if (_counts.Count < MaximumStacks)
-        {
-            _lookup[stack] = 1;
-        }
-        else
-        {
-            Dropped++;
+            if (!ReferenceEquals(owner.Description, query.Description) || owner.Probe != record.Probe)
+            {
+                return;
+            }
+
+            if (_counts.TryGetValue(record.Value, out long count) || _counts.Count < MaximumStacks)
+            {
+                _counts[record.Value] = count + 1;
+            }
+            else
+            {
+                Dropped++;
+            }
         }
     }
 
     /// <summary>Stacks are equal when all frames are.</summary>
-    private sealed class StackComparer : IEqualityComparer<ulong[]>, IAlternateEqualityComparer<ReadOnlySpan<ulong>, ulong[]>
+    private sealed class StackComparer : IEqualityComparer<ulong[]>
     {
         public static StackComparer Instance { get; } = new();
 
-        public ulong[] Create(ReadOnlySpan<ulong> alternate) => alternate.ToArray();
-
-        public bool Equals(ReadOnlySpan<ulong> alternate, ulong[] other) => alternate.SequenceEqual(other);
-
         public bool Equals(ulong[]? x, ulong[]? y) => x.AsSpan().SequenceEqual(y);
 
-        public int GetHashCode(ReadOnlySpan<ulong> alternate)
+        public int GetHashCode([DisallowNull] ulong[] obj)
         {
             HashCode hash = default;
-            foreach (ulong frame in alternate)
+            foreach (ulong frame in obj)
             {
                 hash.Add(frame);
             }
 
             return hash.ToHashCode();
         }
-
-        public int GetHashCode([DisallowNull] ulong[] obj) => GetHashCode(obj.AsSpan());
     }
 }

@@ -1,25 +1,44 @@
+using System.Collections.Concurrent;
 using FastTrap.Tool.CommandLine;
 using FastTrap.Tool.Output;
+using FastTrap.Tool.Queries;
 using FastTrap.Tool.Running;
 
 namespace FastTrap.Tool.Verbs;
 
-/// <summary>Counts hits by user stack.</summary>
-internal sealed class StackVerb(ToolOptions options, ResultWriter results) : Verb(options, results)
+/// <summary>Counts hits by user stack. What is walked at the hit comes as a record, which is folded here.</summary>
+internal sealed class StackVerb : Verb
 {
-    private readonly List<StackRecorder> _recorders = [];
+    /// <summary>Frames of all records that are kept for a reader.</summary>
+    private const int KeptFrames = 1 << 22;
 
-    protected override Task<IReadOnlyList<ProbeRequest>> RequestsAsync(TracedProcess process, CancellationToken cancellationToken)
+    private readonly ConcurrentDictionary<TracedProcess, StackRecorder> _recorders = [];
+    private readonly RecordReaders<ulong[]> _readers;
+    private readonly QuerySet<ProbeRecords<ulong[]>> _stacks;
+
+    public StackVerb(ToolOptions options, ResultWriter results)
+        : base(options, results)
     {
-        StackRecorder recorder = new(process, Options.StackDepth);
-        _recorders.Add(recorder);
-        ProbeOptions options = new() { OnHit = recorder.OnHit };
-        return Task.FromResult<IReadOnlyList<ProbeRequest>>([.. Options.Descriptions.Select(description => new ProbeRequest(description, options))]);
+        int depth = options.StackDepth;
+        _readers = new RecordReaders<ulong[]>((query, record) =>
+        {
+            _recorders.GetOrAdd(query.Process, static process => new StackRecorder(process)).Add(query, record);
+            return ValueTask.FromResult(true);
+        });
+        _stacks = new QuerySet<ProbeRecords<ulong[]>>(
+            options.Descriptions, description => ProbeQuery.On(description).WithMechanism(options.Mechanism).Record(c => c.Stack(depth), Math.Min(1 << 16, KeptFrames / depth)))
+        {
+            Started = _readers.Start,
+        };
     }
+
+    protected override QuerySet Queries => _stacks;
+
+    protected override Task DrainAsync() => _readers.DrainAsync();
 
     protected override void Finish(Session session)
     {
-        foreach (StackRecorder recorder in _recorders)
+        foreach (StackRecorder recorder in _recorders.Values.OrderBy(recorder => recorder.Process.ProcessId))
         {
             Print(recorder);
             if (recorder.Dropped > 0)
@@ -28,7 +47,12 @@ internal sealed class StackVerb(ToolOptions options, ResultWriter results) : Ver
             }
         }
 
-        if (_recorders.TrueForAll(recorder => recorder.Counts.Count == 0))
+        if (_readers.Lost > 0)
+        {
+            Console.Error.WriteLine($"fasttrap: {_readers.Lost} hits were lost: they came faster than they could be counted.");
+        }
+
+        if (_recorders.IsEmpty)
         {
             Console.Error.WriteLine("fasttrap: none of the probes was hit.");
         }

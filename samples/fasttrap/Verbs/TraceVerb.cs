@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Diagnostics;
 using System.Globalization;
 using System.Runtime.CompilerServices;
@@ -13,8 +14,8 @@ namespace FastTrap.Tool.Verbs;
 
 /// <summary>Prints a line for each hit.</summary>
 /// <remarks>
-/// Records of queries, which tasks read, and hits of handlers, from control threads, come into one bounded queue. Records of code in the target come some milliseconds after the hit, so what comes is held for a fifth of a second, and printed in the order of
-/// times. What a handler finds no room for in the queue is counted; readers of queries wait, and the target's rings count.
+/// Records of queries, which tasks read, come into one bounded queue. Those of code in the target come some milliseconds after the hit, so what comes is held for a fifth of a second, and printed in the order of times. Where the queue
+/// has no room the readers wait, and the rings before them drop and count.
 /// </remarks>
 internal sealed class TraceVerb : Verb
 {
@@ -31,13 +32,13 @@ internal sealed class TraceVerb : Verb
     /// <summary>Which of the descriptions shows the hits of a probe: the first by which it was hit. Several threads ask.</summary>
     private readonly ConditionalWeakTable<Probe, ProbeDescription> _shownBy = [];
 
-    private readonly QuerySet<ProbeRecords<ulong[]>>? _records;
-    private readonly IReadOnlyList<ProbeDescription> _handled;
-    private readonly StringBuilder _line = new();
+    private readonly QuerySet<ProbeRecords<TraceValues>> _records;
+    private readonly RecordReaders<TraceValues> _readers;
 
-    /// <summary>Readers of queries, and results whose lost records are to be told; guards itself.</summary>
-    private readonly List<Task> _reading = [];
-    private long _lost;
+    /// <summary>What is recorded of the probes of a description, which the queries are on.</summary>
+    private readonly ConcurrentDictionary<ProbeDescription, TracePart> _parts = new();
+    private readonly Dictionary<TracedProcess, IReadOnlyList<ProbeDescription>> _wanted = [];
+    private readonly StringBuilder _line = new();
     private long _number;
     private long _startNs = -1;
     private Task _printing = Task.CompletedTask;
@@ -45,17 +46,16 @@ internal sealed class TraceVerb : Verb
     public TraceVerb(ToolOptions options, ResultWriter results)
         : base(options, results)
     {
-        ProbeDescription[] asked = [.. options.Descriptions.Where(TraceQuery.Suits)];
-        _handled = [.. options.Descriptions.Except(asked)];
-        if (_handled.Count != 0 && options.NeedsCode)
+        _readers = new RecordReaders<TraceValues>(TakeAsync);
+        _records = new QuerySet<ProbeRecords<TraceValues>>(options.Descriptions, description => TraceQuery.On(PartOf(description), options.Mechanism, options.ArgumentCount))
         {
-            throw new UsageException($"'{_handled[0]}' may mean static probes, whose arguments are read by stops: write pid*, entry or return, or leave --mechanism away.");
-        }
-
-        _records = asked.Length == 0 ? null : new QuerySet<ProbeRecords<ulong[]>>(asked, description => TraceQuery.On(description, options.Mechanism, options.ArgumentCount)) { Started = Start };
+            Expand = process => _wanted[process],
+            IsOneChange = true,
+            Started = _readers.Start,
+        };
     }
 
-    protected override QuerySet? Queries => _records;
+    protected override QuerySet Queries => _records;
 
     public override async Task<int> RunAsync(StopRequest stop)
     {
@@ -64,40 +64,33 @@ internal sealed class TraceVerb : Verb
         return code;
     }
 
-    protected override Task<IReadOnlyList<ProbeRequest>> RequestsAsync(TracedProcess process, CancellationToken cancellationToken)
+    /// <summary>No handlers: finds out what the descriptions mean in the process. With <c>--follow</c> that is not known, and this is not asked.</summary>
+    protected override async Task<IReadOnlyList<ProbeRequest>> RequestsAsync(TracedProcess process, CancellationToken cancellationToken)
     {
-        return Task.FromResult<IReadOnlyList<ProbeRequest>>(
-        [
-            .. _handled.Select(description => new ProbeRequest(description, new ProbeOptions
+        List<ProbeDescription> wanted = [];
+        foreach (ProbeDescription description in Options.Descriptions)
+        {
+            foreach (TracePart part in await TracePart.FindAsync(process, description, cancellationToken).ConfigureAwait(false))
             {
-                OnHit = (in ProbeContext context) =>
-                {
-                    if (IsShownBy(context.Probe, description))
-                    {
-                        Take(context);
-                    }
-                },
-            })),
-        ]);
+                _parts[part.Description] = part;
+                wanted.Add(part.Description);
+            }
+        }
+
+        _wanted[process] = wanted;
+        return [];
     }
 
     protected override async Task DrainAsync()
     {
-        Task[] reading;
-        lock (_reading)
-        {
-            reading = [.. _reading];
-        }
-
-        // A reader ends with its result; none begins any more.
-        await Task.WhenAll(reading).ConfigureAwait(false);
+        await _readers.DrainAsync().ConfigureAwait(false);
         _queue.Writer.TryComplete();
         await _printing.ConfigureAwait(false);
     }
 
     protected override void Finish(Session session)
     {
-        long lost = Interlocked.Read(ref _lost) + session.LostHits;
+        long lost = _readers.Lost;
         if (lost > 0)
         {
             Console.Error.WriteLine($"fasttrap: {lost} hits were lost: they came faster than they could be written. Probe less, write to a file with -o, or use count.");
@@ -108,84 +101,25 @@ internal sealed class TraceVerb : Verb
 
     private bool IsShownBy(Probe probe, ProbeDescription description) => ReferenceEquals(_shownBy.GetValue(probe, _ => description), description);
 
-    private void Start(QueryResult<ProbeRecords<ulong[]>> query)
-    {
-        lock (_reading)
-        {
-            _reading.RemoveAll(task => task.IsCompletedSuccessfully);
-            _reading.Add(Task.Run(() => ReadAsync(query)));
-        }
-    }
+    private TracePart PartOf(ProbeDescription description) =>
+        _parts.GetOrAdd(description, static d => TraceQuery.IsOfFunctions(d) ? TracePart.OfFunctions(d) : TracePart.OfAll(d));
 
-    private async Task ReadAsync(QueryResult<ProbeRecords<ulong[]>> query)
+    private async ValueTask<bool> TakeAsync(QueryResult<ProbeRecords<TraceValues>> query, ProbeRecord<TraceValues> record)
     {
-        await foreach (ProbeRecord<ulong[]> record in query.Result.ReadAllAsync().ConfigureAwait(false))
+        if (IsShownBy(record.Probe, query.Description))
         {
-            if (IsShownBy(record.Probe, query.Description))
+            try
             {
-                try
-                {
-                    await _queue.Writer.WriteAsync(TraceQuery.Read(query, record)).ConfigureAwait(false);
-                }
-                catch (ChannelClosedException)
-                {
-                    // Nobody reads our output any more.
-                    return;
-                }
+                await _queue.Writer.WriteAsync(TraceQuery.Read(query, PartOf(query.Description), record)).ConfigureAwait(false);
+            }
+            catch (ChannelClosedException)
+            {
+                // Nobody reads our output any more.
+                return false;
             }
         }
 
-        Interlocked.Add(ref _lost, query.Result.LostCount);
-    }
-
-    /// <summary>On the control thread, while the target's thread is stopped.</summary>
-    private void Take(in ProbeContext context)
-    {
-        TraceRecord record = new()
-        {
-            Probe = context.Probe,
-            ProcessId = context.ProcessId,
-            ThreadId = context.ThreadId,
-            TimeNs = context.TimestampNs,
-            ProgramCounter = context.ProgramCounter,
-            ReturnValue = context.Probe.Kind == ProbeKind.Return ? context.ReturnValue : 0,
-        };
-        if (IsDescribed(context.Probe))
-        {
-            TakeArguments(context, record);
-        }
-        else if (context.Probe.Kind == ProbeKind.Entry)
-        {
-            List<ulong> arguments = new(Options.ArgumentCount);
-            while (arguments.Count < Options.ArgumentCount && context.TryGetArgument(arguments.Count, out ulong value))
-            {
-                arguments.Add(value);
-            }
-
-            record.Arguments = [.. arguments];
-        }
-
-        if (!_queue.Writer.TryWrite(record))
-        {
-            Interlocked.Increment(ref _lost);
-        }
-    }
-
-    private static bool IsDescribed(Probe probe) => probe.Kind is not ProbeKind.Return and not ProbeKind.Entry && (probe.Kind == ProbeKind.Static || probe.Arguments.Count != 0);
-
-    /// <summary>All arguments that a static probe declares, as far as they are wanted; texts are read while they stand.</summary>
-    private void TakeArguments(in ProbeContext context, TraceRecord record)
-    {
-        int count = Math.Min(Options.ArgumentCount, context.Probe.Arguments.Count);
-        record.Arguments = new ulong[count];
-        record.Kinds = new ArgumentKind[count];
-        record.Texts = new string?[count];
-        for (int i = 0; i < count; i++)
-        {
-            bool isRead = context.TryGetArgument(i, out record.Arguments[i]);
-            record.Kinds[i] = isRead ? context.GetArgumentKind(i) : ArgumentKind.Unreadable;
-            record.Texts[i] = isRead ? ArgumentText.TryRead(context, i) : null;
-        }
+        return true;
     }
 
     private async Task PrintAllAsync(StopRequest stop)
@@ -202,7 +136,7 @@ internal sealed class TraceVerb : Verb
                     _held.Enqueue(record, (record.TimeNs, _number++));
                 }
 
-                PrintUntil(isLast || _records is null ? long.MaxValue : Now - s_patienceNs);
+                PrintUntil(isLast ? long.MaxValue : Now - s_patienceNs);
                 if (_held.Count != 0)
                 {
                     await Task.Delay(s_pause).ConfigureAwait(false);

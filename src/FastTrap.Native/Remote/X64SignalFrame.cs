@@ -39,6 +39,9 @@ internal static class X64SignalFrame
 
     private const ulong UserCode64 = 0x33;
 
+    /// <summary>mov eax, imm32.</summary>
+    private const byte MoveToEax = 0xb8;
+
     /// <summary>The red zone, and what a call's arguments may point to behind it.</summary>
     private const int KeptBelowStack = 2048;
     private const int StackReserve = 4096;
@@ -76,7 +79,7 @@ internal static class X64SignalFrame
         }
 
         byte[] bytes = new byte[top - frame];
-        Fill(bytes, registers, mask, thread.Escape.RestorerAddress, statePlace);
+        Fill(bytes, BeginCallAnew(platform, thread.ProcessId, registers), mask, thread.Escape.RestorerAddress, statePlace);
         state.AsSpan(0, stateLength).CopyTo(bytes.AsSpan((int)(statePlace - frame)));
         if (platform.WriteMemory(thread.ProcessId, frame, bytes) != bytes.Length)
         {
@@ -87,10 +90,8 @@ internal static class X64SignalFrame
         return true;
     }
 
-    private static void Fill(Span<byte> frame, in RegisterSet registers, ulong mask, ulong restorer, ulong state)
+    private static void Fill(Span<byte> frame, in RegisterSet wanted, ulong mask, ulong restorer, ulong state)
     {
-        RegisterSet wanted = registers;
-        BeginCallAnew(ref wanted);
         BinaryPrimitives.WriteUInt64LittleEndian(frame[RestorerOffset..], restorer);
         BinaryPrimitives.WriteUInt64LittleEndian(frame[FlagsOffset..], Flags);
         BinaryPrimitives.WriteInt32LittleEndian(frame[StackFlagsOffset..], NoStackMode);
@@ -105,16 +106,27 @@ internal static class X64SignalFrame
         BinaryPrimitives.WriteUInt64LittleEndian(frame[MaskOffset..], mask);
     }
 
-    /// <summary>The kernel restarts an interrupted call by a mark that no frame can hold.</summary>
-    private static void BeginCallAnew(ref RegisterSet registers)
+    /// <summary>The kernel restarts an interrupted call by a mark that no frame can hold, and forgets at rt_sigreturn which sleep restart_syscall would go on with: the number before the instruction tells.</summary>
+    private static RegisterSet BeginCallAnew(IPlatform platform, int processId, RegisterSet registers)
     {
         const long FirstRestart = -516;
         const long LastRestart = -512;
-        if ((long)registers[X64Register.OrigRax] >= 0 && (long)registers[X64Register.Rax] is >= FirstRestart and <= LastRestart and not -515)
+        const ulong RestartSystemCall = 219;
+        if ((long)registers[X64Register.OrigRax] < 0 || (long)registers[X64Register.Rax] is not (>= FirstRestart and <= LastRestart and not -515))
         {
-            registers[X64Register.Rax] = registers[X64Register.OrigRax];
-            registers.ProgramCounter -= 2;
+            return registers;
         }
+
+        registers.ProgramCounter -= 2;
+        registers[X64Register.Rax] = registers[X64Register.OrigRax];
+        Span<byte> move = stackalloc byte[1 + sizeof(uint)];
+        if (registers[X64Register.OrigRax] == RestartSystemCall
+            && platform.ReadMemory(processId, registers.ProgramCounter - (ulong)move.Length, move) == move.Length && move[0] == MoveToEax)
+        {
+            registers[X64Register.Rax] = BinaryPrimitives.ReadUInt32LittleEndian(move[1..]);
+        }
+
+        return registers;
     }
 
     /// <summary>The vectors and what else XSAVE keeps, with the marks by which the kernel knows its own layout, up to the last component that is in use.</summary>

@@ -47,7 +47,6 @@ internal sealed partial class Proc
 
             _fresh.Clear();
             _unarmed.Clear();
-            int done = 0;
             foreach ((ProbeEnabling enabling, IReadOnlyList<ProbeSpec> specs) in requests)
             {
                 foreach (ProbeSpec spec in specs)
@@ -58,7 +57,7 @@ internal sealed partial class Proc
                         enabling.AddFailure(spec, provider.Name, refusal);
                     }
 
-                    if (++done % (SliceLength * 4) == 0)
+                    if (Process.Thread.IsSliceOver)
                     {
                         // Nothing is published yet, so hits may pass.
                         yield return true;
@@ -73,12 +72,16 @@ internal sealed partial class Proc
             // The table has them from here on. (A new one: the room that a large enabling needed would be kept for ever.)
             _fresh = [];
             _unarmed.Clear();
-            Array.Sort(order, static (a, b) => a.Address.CompareTo(b.Address));
+            yield return true;
+            RequireAlive();
+            Array.Sort(Array.ConvertAll(order, static t => t.Address), order);
             foreach ((ProbeEnabling enabling, _) in requests)
             {
                 enabling.BeginCost(Stopwatch.GetTimestamp());
             }
 
+            yield return true;
+            RequireAlive();
             List<(Tracepoint Tracepoint, ProbeRefusal Refusal, string? Reason)> failed = [];
             using IEnumerator<bool> jumps = ArmJumps(order, requests, failed);
             while (jumps.MoveNext())
@@ -143,6 +146,14 @@ internal sealed partial class Proc
             foreach (Tracepoint tracepoint in order)
             {
                 _jump.ConvertAround(tracepoint);
+                if (Process.Thread.IsSliceOver)
+                {
+                    yield return true;
+                    if (IsGone)
+                    {
+                        yield break;
+                    }
+                }
             }
 
             using IEnumerator<bool> retiring = _jump.Retire();
@@ -157,12 +168,21 @@ internal sealed partial class Proc
             yield break;
         }
 
-        Dictionary<ulong, SiteWindow> windows = [];
+        Dictionary<ulong, SiteWindow> windows = new(order.Length);
         foreach (ProbeSpec spec in requests.Where(r => r.Enabling.Program is not null).SelectMany(r => r.Specs))
         {
             for (int i = 0; i < spec.Windows.Length; i++)
             {
                 windows.TryAdd(spec.Instructions[i].Address, spec.Windows[i]);
+            }
+
+            if (Process.Thread.IsSliceOver)
+            {
+                yield return true;
+                if (IsGone)
+                {
+                    yield break;
+                }
             }
         }
 
@@ -215,7 +235,6 @@ internal sealed partial class Proc
             }
         }
 
-        int done = 0;
         foreach (EnabledProbe enabled in enabling.EnabledProbes)
         {
             LowerSemaphores(enabled);
@@ -228,7 +247,7 @@ internal sealed partial class Proc
                 ChangeJumps(enabled.Probe);
             }
 
-            if (++done % SliceLength == 0)
+            if (Process.Thread.IsSliceOver)
             {
                 yield return true;
                 if (IsGone)
@@ -288,29 +307,6 @@ internal sealed partial class Proc
     [System.Diagnostics.CodeAnalysis.DoesNotReturn]
     private void ThrowGone() => throw new FastTrapException(
         FastTrapError.ProcessEnded, $"Process {ProcessId} ended, or executed another program, while probes were being enabled.", ProcessId);
-
-    private Tracepoint? FindTracepoint(ulong address) =>
-        _table.Find(address) ?? (_fresh.TryGetValue(address, out Tracepoint? tracepoint) ? tracepoint : null);
-
-    private void Publish(Dictionary<ulong, Tracepoint>.ValueCollection fresh)
-    {
-        if (fresh.Count != 0)
-        {
-            List<Tracepoint> all = new(_table.Count + fresh.Count);
-            all.AddRange(_table.All());
-            all.AddRange(fresh);
-            _table = TracepointTable.Create(all);
-        }
-    }
-
-    /// <summary>Makes a smaller table once most of it has gone: what goes one by one costs no table each.</summary>
-    private void Compact()
-    {
-        if (_table.IsSparse)
-        {
-            _table = TracepointTable.Create([.. _table.All()]);
-        }
-    }
 
     /// <summary>Writes traps, after a last look that the instructions are still what was decoded.</summary>
     private void Arm(ReadOnlySpan<Tracepoint> tracepoints, List<(Tracepoint Tracepoint, ProbeRefusal Refusal, string? Reason)> failed)

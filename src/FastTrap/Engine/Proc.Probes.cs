@@ -207,4 +207,24 @@ internal sealed partial class Proc
             _unarmed.Add(tracepoint);
         }
     }
+
+    private Tracepoint? FindTracepoint(ulong address) =>
+        _table.Find(address) ?? (_fresh.TryGetValue(address, out Tracepoint? tracepoint) ? tracepoint : null);
+
+    private void Publish(Dictionary<ulong, Tracepoint>.ValueCollection fresh)
+    {
+        if (fresh.Count != 0)
+        {
+            _table = _table.With(fresh);
+        }
+    }
+
+    /// <summary>Makes a smaller table once most of it has gone: what goes one by one costs no table each.</summary>
+    private void Compact()
+    {
+        if (_table.IsSparse)
+        {
+            _table = _table.With([]);
+        }
+    }
 }

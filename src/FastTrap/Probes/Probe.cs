@@ -176,8 +176,9 @@ public sealed class Probe
         return (uint)index < (uint)SiteArguments.Length ? SiteArguments[index] : [];
     }
 
-    /// <summary>What an argument is at one of the sites.</summary>
-    internal ArgumentKind KindOf(ulong siteAddress, int index)
+    /// <summary>What argument <paramref name="index"/>, from 0, is at one of the probe's instructions: static probes may have it elsewhere at each. Arguments of functions are taken for unsigned integers.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">The number is negative.</exception>
+    public ArgumentKind GetArgumentKind(ulong siteAddress, int index)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(index);
         if (Kind != ProbeKind.Static)

@@ -53,7 +53,7 @@ public readonly struct ProbeHit
         : throw new InvalidOperationException($"{Probe} is no return probe, so it has no return value; use Arguments.");
 
     /// <summary>What argument <paramref name="index"/>, from 0, is. Arguments of functions are taken for unsigned integers.</summary>
-    public ArgumentKind GetArgumentKind(int index) => Probe.KindOf(ProgramCounter, index);
+    public ArgumentKind GetArgumentKind(int index) => Probe.GetArgumentKind(ProgramCounter, index);
 
     /// <summary>A floating-point argument of a static probe; false if it is none, or was not fetched or not readable.</summary>
     public bool TryGetArgumentDouble(int index, out double value)

@@ -63,6 +63,10 @@ public sealed class TracepointTableTests
         }
 
         Assert.That(table.IsSparse);
+        Tracepoint more = At(5000);
+        TracepointTable next = table.With([more]);
+        Assert.That(next.All(), Is.EquivalentTo(table.All().Append(more)));
+        Assert.That((next.Count, next.IsSparse, next.Highest, next.Lowest), Is.EqualTo((table.Count + 1, false, 5000UL, table.All().Min(t => t.Address))));
     }
 
     private static Tracepoint At(ulong address)

@@ -1,4 +1,5 @@
 using System.Text.Json;
+using FastTrap.Tests.Live;
 using FastTrap.Tests.TestKit;
 
 namespace FastTrap.Tests.Tool;
@@ -73,6 +74,29 @@ public sealed class ToolTests
         Assert.That(target.WaitForExit().Code, Is.Zero);
     }
 
+    [Test]
+    public void CleanRemovesWhatAKilledToolHasLeft()
+    {
+        using TargetProcess target = TargetProcess.StartTarget("survivor");
+        using TargetProcess tool = TargetProcess.Start(Tool, ["count", "--mechanism", "jump", "-p", $"{target.ProcessId}", "a.out:plain:entry", "a.out:mix:entry"]);
+        TextCheck.WaitForProbes(target, tool);
+        KillTests.AssertGoesOn(target);
+        Assert.That(tool.Signal(9), Is.True, () => tool.Errors);
+        Assert.That(tool.WaitForExit(), Is.EqualTo(new TargetExit(0, 9)));
+        Assert.That(TextCheck.Compare(target.ProcessId), Is.Not.Empty);
+        KillTests.AssertGoesOn(target);
+        CommandResult clean = Command.Run(Tool, ["clean", "-p", $"{target.ProcessId}"], s_timeout);
+        Assert.That(clean.ExitCode, Is.Zero, clean.Error);
+        Assert.That(clean.Output, Does.Match($"^{target.ProcessId}: [1-9][0-9]* probes and [1-9][0-9]* mappings of process {tool.ProcessId} removed\n$"));
+        KillTests.AssertClean(target);
+        KillTests.AssertGoesOn(target);
+        clean = Command.Run(Tool, ["clean", "-p", $"{target.ProcessId}"], s_timeout);
+        Assert.That((clean.ExitCode, clean.Output), Is.EqualTo((0, $"{target.ProcessId}: nothing was left in it\n")), clean.Error);
+        target.SendLine("quit");
+        Assert.That(target.WaitForExit(), Is.EqualTo(new TargetExit(0, 0)), string.Join('\n', target.Lines));
+        Assert.That(target.Lines, Has.None.StartsWith("FAIL"));
+    }
+
     /// <summary>Entries and returns come by two queries, from several threads; by jumps they come later than they are, by breakpoints at once.</summary>
     [TestCase("auto", true)]
     [TestCase("breakpoint", true)]
@@ -136,8 +160,10 @@ public sealed class ToolTests
         CommandResult list = Command.Run(Tool, ["list", TargetBuilder.Build("usdt"), "fasttrap_test:::constants"], s_timeout);
         Assert.That(list.Output, Does.Match("^[0-9a-f]{16}  fasttrap_test:usdt:constants:constants  \\(arg0: int32 signed @ -5, arg1: int64 unsigned @ "), list.Error);
         using TargetProcess target = TargetProcess.StartTarget("usdt");
+
+        // By breakpoints all stand at one moment, which can be waited for.
         using TargetProcess tool = TargetProcess.Start(
-            Tool, ["trace", "-p", $"{target.ProcessId}", "fasttrap_test*:::strings", "fasttrap_test*:::floats", "fasttrap_test*:::unreadable"]);
+            Tool, ["trace", "--mechanism", "breakpoint", "-p", $"{target.ProcessId}", "fasttrap_test*:::strings", "fasttrap_test*:::floats", "fasttrap_test*:::unreadable"]);
         TextCheck.WaitForProbes(target, tool);
 
         target.SendLine("args 2");
@@ -152,6 +178,51 @@ public sealed class ToolTests
         tool.Signal(Posix.SIGTERM);
         Assert.That(tool.WaitForExit(), Is.EqualTo(new TargetExit(0, 0)), () => tool.Errors);
         TextCheck.AssertClean(target.ProcessId);
+    }
+
+    /// <summary>The program says what its probes have; those whose operands are all in registers are jumps, unless asked otherwise, and those whose memory must be read are if asked.</summary>
+    [TestCase("auto")]
+    [TestCase("jump")]
+    [TestCase("breakpoint")]
+    public void StaticProbesHaveTheirArgumentsByEachMechanism(string mechanism)
+    {
+        const int Rounds = 3;
+        string[] inRegisters = ["sizes-of-registers", "names-of-parts", "names-without-size", "names-narrow", "constants"];
+        string[] inMemory = ["sizes-in-memory", "addresses-indexed", "addresses-scaled", "addresses-global", "segments", "floats", "elsewhere"];
+        using PrivateDirectory directory = new("tool");
+        using TargetProcess tool = TargetProcess.Start(
+            Tool,
+            [
+                "trace", "-v", "--json", "--args", "12", "--mechanism", mechanism, "-o", directory["trace"], "-c", $"'{TargetBuilder.Build("usdt")}'",
+                "fasttrap_test*:::sizes-*", "fasttrap_test*:::strings", "fasttrap_test*:::unreadable",
+                .. inRegisters.Concat(inMemory).Where(name => !name.StartsWith("sizes", StringComparison.Ordinal)).Select(name => $"fasttrap_test*:::{name}"),
+            ]);
+        tool.SendLine($"args {Rounds}");
+        tool.ReadLineStarting("checksum");
+        tool.SendLine("quit");
+        Assert.That(tool.WaitForExit(), Is.EqualTo(new TargetExit(0, 0)), () => tool.Errors);
+        ILookup<string, JsonElement> hits = File.ReadAllLines(directory["trace"]).Select(line => JsonDocument.Parse(line).RootElement)
+            .ToLookup(hit => hit.GetProperty("probe").GetString()!.Split(':')[3]);
+        foreach (string name in inRegisters.Concat(inMemory))
+        {
+            Assert.That(
+                hits[name].Select(hit => string.Join(' ', hit.GetProperty("args").EnumerateArray().Select(argument => name == "floats" ? Bits(argument) : Hexadecimal(argument)))),
+                Is.EqualTo(tool.Lines.Where(line => line.StartsWith($"hit {name} ", StringComparison.Ordinal)).Select(line => line.Split(' ', 3)[2])), name);
+            Assert.That(hits[name].Count(), Is.EqualTo(Rounds), name);
+        }
+
+        Assert.That(hits["strings"].Select(hit => hit.GetProperty("texts")[0].GetString() ?? ""), Is.EqualTo(tool.Lines.Where(line => line.StartsWith("text ", StringComparison.Ordinal)).Select(line => line[5..])));
+        Assert.That(
+            hits["unreadable"].Select(hit => string.Join(' ', hit.GetProperty("args").EnumerateArray().Select(argument => argument.ValueKind == JsonValueKind.Null ? "?" : Hexadecimal(argument)))),
+            Is.EqualTo(Enumerable.Range(0, Rounds).Select(i => $"? ? ? ? {i} ? ?")));
+        string cost = tool.Errors.Split('\n').Single(line => line.Contains("a hit costs", StringComparison.Ordinal));
+        Assert.That((cost.Contains("by jump", StringComparison.Ordinal), cost.Contains("by breakpoint", StringComparison.Ordinal)), Is.EqualTo((mechanism != "breakpoint", mechanism != "jump")), cost);
+        Assert.That(tool.Errors.Contains("because it reads memory by system calls", StringComparison.Ordinal), Is.EqualTo(mechanism == "auto"), tool.Errors);
+
+        // As the program prints them: floating-point numbers by their bits.
+        static string Bits(JsonElement argument) => $"{BitConverter.DoubleToUInt64Bits(argument.GetDouble()):x}";
+
+        static string Hexadecimal(JsonElement argument) => argument.TryGetUInt64(out ulong positive) ? $"{positive:x}" : $"{argument.GetInt64():x}";
     }
 
     [Test]
@@ -318,7 +389,7 @@ public sealed class ToolTests
     }
 
     /// <summary>Built with the tests, in the same configuration.</summary>
-    private static string Tool
+    internal static string Tool
     {
         get
         {

@@ -65,8 +65,9 @@ internal sealed partial class ControlThread
     {
         StopFollowing();
         int[] own = ReadAllowedCpus();
-        foreach (TracedTask task in process.Tasks.Values)
+        foreach (TracedTask task in process.Tasks.Values.ToArray())
         {
+            HandleWaiting();
             if (!ProcStatus.TryRead(_platform, task.ThreadId, out ProcStatus? status, out _) || status!.AllowedCpus.Any(cpu => Array.IndexOf(own, cpu) < 0)
                 || !ProcStat.TryRead(_platform, task.ThreadId, out ProcStat stat, out _) || stat.RealTimePriority != 0)
             {
@@ -79,6 +80,7 @@ internal sealed partial class ControlThread
         {
             // EINVAL: it is off.
             isDone &= _platform.SetAffinity(0, [cpu]) is Errno.None or Errno.EINVAL;
+            HandleWaiting();
         }
 
         return _platform.SetAffinity(0, own) == Errno.None && isDone;

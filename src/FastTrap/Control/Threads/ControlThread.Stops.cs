@@ -335,16 +335,37 @@ internal sealed partial class ControlThread
 
     /// <summary>
     /// Gives a signal that a stopped thread was about to get back to the kernel, because it cannot be delivered from where the thread will stand. A fault is
-    /// dropped: the instruction is executed, and faults, again.
+    /// dropped: the instruction is executed, and faults, again. So is a trap, which the thread stands behind: it goes back to it.
     /// </summary>
     private void SendAgain(TracedTask task, int signal)
     {
-        if (signal == 0 || _platform.GetSignalInfo(task.ThreadId, out SignalInfo info) != Errno.None || info.IsSynchronous)
+        if (signal == 0 || _platform.GetSignalInfo(task.ThreadId, out SignalInfo info) != Errno.None)
         {
             return;
         }
 
-        RemoteMap.SendAgain(task.Process, task, info);
+        if (task.Process.IsTrapInstruction(info))
+        {
+            GoBackToTrap(task);
+        }
+        else if (!info.IsSynchronous)
+        {
+            RemoteMap.SendAgain(task.Process, task, info);
+        }
+    }
+
+    private void GoBackToTrap(TracedTask task)
+    {
+        _registers = new RegisterSet(task.Process.Architecture);
+        Span<byte> code = stackalloc byte[2];
+        if (task.Process.Architecture == Architecture.X64 && _platform.GetRegisters(task.ThreadId, ref _registers) == Errno.None)
+        {
+            // int3, or the two bytes of int 3.
+            ulong behind = _registers.ProgramCounter;
+            bool isLong = _platform.ReadMemory(task.ThreadId, behind - 2, code) == code.Length && code[0] == 0xCD && code[1] == 3;
+            _registers.ProgramCounter = behind - (isLong ? 2UL : 1UL);
+            _platform.SetRegisters(task.ThreadId, _registers);
+        }
     }
 
     /// <summary>Lets a stopped thread go on, unless it is held or being detached. ESRCH means that it died meanwhile; its end is reported.</summary>

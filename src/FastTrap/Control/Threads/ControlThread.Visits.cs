@@ -102,11 +102,11 @@ internal sealed partial class ControlThread
         return count;
     }
 
-    /// <summary>Handles the reports that wait, and no others.</summary>
+    /// <summary>Handles the reports that wait, and no others; not without end where threads hit probes without end.</summary>
     private void HandleWaiting()
     {
         int id;
-        while ((id = Ask(out WaitStatus status)) > 0)
+        for (int most = LeastReports + (ReportsPerTask * _tasks.Count); most > 0 && (id = Ask(out WaitStatus status)) > 0; most--)
         {
             OnReport(id, status);
             TakeTurns();

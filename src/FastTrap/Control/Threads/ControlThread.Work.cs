@@ -1,3 +1,5 @@
+using System.Diagnostics;
+
 namespace FastTrap.Control;
 
 /// <summary>The queue of work of a control thread.</summary>
@@ -11,7 +13,15 @@ internal sealed partial class ControlThread
     private readonly WorkList _starts = new(null);
     private readonly Queue<WorkList> _busy = new();
 
+    /// <summary>So long a thread may wait for the slice that is under way.</summary>
+    private static readonly long s_sliceTicks = Stopwatch.Frequency / 4000;
+
+    private long _sliceStart;
+
     private bool HasWork => _busy.Count != 0;
+
+    /// <summary>Whether a slice of work has had its time, and is to let reports pass. Control thread only.</summary>
+    public bool IsSliceOver => Stopwatch.GetTimestamp() - _sliceStart > s_sliceTicks;
 
     /// <summary>The work of one process; of none, for what starts one.</summary>
     private sealed class WorkList(ProcessHandle? process)
@@ -168,7 +178,7 @@ internal sealed partial class ControlThread
             {
                 begun.Refuse(list.Process.MakeRefusal());
             }
-            else if (begun.RunOne())
+            else if (RunSlice(begun))
             {
                 return true;
             }
@@ -187,7 +197,7 @@ internal sealed partial class ControlThread
             {
                 call.Run();
             }
-            else if (((SlicedWork)work).RunOne())
+            else if (RunSlice((SlicedWork)work))
             {
                 list.Begun = (SlicedWork)work;
                 return true;
@@ -195,6 +205,12 @@ internal sealed partial class ControlThread
         }
 
         return list.Pending.Count != 0;
+    }
+
+    private bool RunSlice(SlicedWork work)
+    {
+        _sliceStart = Stopwatch.GetTimestamp();
+        return work.RunOne();
     }
 
     /// <summary>The thread is over, or about to be.</summary>

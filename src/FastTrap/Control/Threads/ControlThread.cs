@@ -193,7 +193,13 @@ internal sealed partial class ControlThread
                     continue;
                 }
 
-                Step(block: !HasWork);
+                // Between two slices everybody who stands is answered; who hits probes without end does not keep work from being done.
+                int most = LeastReports + (ReportsPerTask * _tasks.Count);
+                do
+                {
+                    Step(block: !HasWork);
+                }
+                while (_hadReport && HasWork && --most > 0 && !_ending);
             }
         }
         catch (Exception e)

@@ -36,27 +36,31 @@ internal sealed class TracepointTable
     public bool IsSparse => _version > _count;
 
     /// <summary>The lowest and highest address, to pass over most look-ups quickly.</summary>
-    public ulong Lowest { get; private init; } = ulong.MaxValue;
+    public ulong Lowest { get; private set; } = ulong.MaxValue;
 
-    public ulong Highest { get; private init; }
+    public ulong Highest { get; private set; }
 
-    public static TracepointTable Create(IReadOnlyCollection<Tracepoint> tracepoints)
+    public static TracepointTable Create(IReadOnlyCollection<Tracepoint> tracepoints) => Empty.With(tracepoints);
+
+    /// <summary>A table with those that are left in this one, and more.</summary>
+    public TracepointTable With(IReadOnlyCollection<Tracepoint> more)
     {
-        int capacity = (int)System.Numerics.BitOperations.RoundUpToPowerOf2((uint)Math.Max(4, (tracepoints.Count * 3 / 2) + 1));
-        ulong lowest = ulong.MaxValue;
-        ulong highest = 0;
-        foreach (Tracepoint tracepoint in tracepoints)
+        int count = _count + more.Count;
+        TracepointTable table = new((int)System.Numerics.BitOperations.RoundUpToPowerOf2((uint)Math.Max(4, (count * 3 / 2) + 1)));
+        foreach (Tracepoint? tracepoint in _slots)
         {
-            lowest = Math.Min(lowest, tracepoint.Address);
-            highest = Math.Max(highest, tracepoint.Address);
+            if (tracepoint is not null && tracepoint != s_gone)
+            {
+                table.Insert(tracepoint);
+            }
         }
 
-        TracepointTable table = new(capacity) { _count = tracepoints.Count, Lowest = lowest, Highest = highest };
-        foreach (Tracepoint tracepoint in tracepoints)
+        foreach (Tracepoint tracepoint in more)
         {
             table.Insert(tracepoint);
         }
 
+        table._count = count;
         return table;
     }
 
@@ -105,8 +109,11 @@ internal sealed class TracepointTable
 
     private void Insert(Tracepoint tracepoint)
     {
+        ulong address = tracepoint.Address;
+        Lowest = Math.Min(Lowest, address);
+        Highest = Math.Max(Highest, address);
         int mask = _slots.Length - 1;
-        int i = Hash(tracepoint.Address);
+        int i = Hash(address);
         while (_slots[i] is not null)
         {
             i = (i + 1) & mask;

@@ -9,7 +9,8 @@ namespace FastTrap;
 /// </param>
 /// <param name="PredictedNs">
 /// By <see cref="ProbeMechanism.Jump"/>: nanoseconds for which the query's code keeps a thread, the two jumps included and the displaced instructions not. The code of the first instruction was executed in the tracer itself, on memory of its own,
-/// some thousand times one behind the other: so with warm caches, and for hits that pass the conditions. Null for the others.
+/// some thousand times one behind the other: so with warm caches, and for hits that pass the conditions. By <see cref="ProbeMechanism.InProcessTrap"/>: as that, and the time of a trap with a handler that does nothing, which is measured here, too; so it is
+/// what a hit costs where nobody traces the process (<see cref="TracedProcess.LetGoAsync"/>). While it is traced the kernel stops the thread for the tracer instead, which costs as much as a hit by <see cref="ProbeMechanism.Breakpoint"/>. Null for the others.
 /// </param>
 /// <param name="MeasuredNs">
 /// By <see cref="ProbeMechanism.Breakpoint"/>: nanoseconds for which a thread of the target stood still, on average over the query's stops that were timed, without the kernel's own switches before and after (<see cref="ProbeCost"/>). Null for the

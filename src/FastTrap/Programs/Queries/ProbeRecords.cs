@@ -23,6 +23,9 @@ public sealed class ProbeRecords<T> : ProbeResult
     private const ulong LeastRing = 16 * 1024;
     private const ulong MostRing = 1024 * 1024;
 
+    /// <summary>With texts or stacks, of which few would find room otherwise.</summary>
+    private const ulong MostRingOfTexts = 4 * MostRing;
+
     /// <summary>A ring that is filled so far between two looks is looked at more often.</summary>
     private const int PartOfRing = 16;
 
@@ -44,7 +47,7 @@ public sealed class ProbeRecords<T> : ProbeResult
 
         _ring = new HitRing(capacity, _layout.WordCount);
         RingLength = (int)Math.Clamp(
-            BitOperations.RoundUpToPowerOf2((ulong)(capacity * (long)LaneLayout.RecordLength(_layout.WordCount - 1, hasValidity: true))), LeastRing, MostRing);
+            BitOperations.RoundUpToPowerOf2((ulong)(capacity * (long)LaneLayout.RecordLength(_layout.WordCount - 1, hasValidity: true))), LeastRing, texts.Count == 0 ? MostRing : MostRingOfTexts);
     }
 
     /// <summary>Records that were dropped because nobody read in time; they are in <see cref="ProbeResult.Count"/>.</summary>
@@ -78,7 +81,7 @@ public sealed class ProbeRecords<T> : ProbeResult
         using (lanes)
         {
             LaneFields fields = new(_layout);
-            ReaderPause pause = new(Math.Max(1, RingLength / LaneLayout.RecordLength(Program.Outputs.Length, hasValidity: true) / PartOfRing));
+            ReaderPause pause = new(Math.Max(1, RingLength / LaneLayout.RecordLength(_layout.WordCount - 1, hasValidity: true) / PartOfRing));
             while (true)
             {
                 // Asked first: what came before the end is found by the look after it.

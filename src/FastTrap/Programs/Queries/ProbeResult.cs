@@ -26,7 +26,7 @@ public abstract class ProbeResult : IAsyncDisposable
     /// <summary>Which mechanisms the instructions of its probes are armed by, and why not all by <see cref="ProbeMechanism.Jump"/>. After the end: by which they were.</summary>
     public ProbeMechanisms Mechanisms => Code?.Mechanisms ?? ProbeMechanisms.None;
 
-    /// <summary>What its hits cost, by each mechanism by which its probes are, or were, armed. The first call takes some milliseconds if there are any by <see cref="ProbeMechanism.Jump"/>.</summary>
+    /// <summary>What its hits cost, by each mechanism by which its probes are, or were, armed. The first call takes some milliseconds if there is code.</summary>
     public IReadOnlyList<MechanismCost> GetCosts()
     {
         ProbeMechanisms mechanisms = Mechanisms;
@@ -38,7 +38,7 @@ public abstract class ProbeResult : IAsyncDisposable
 
         if (mechanisms.InProcessTrap != 0)
         {
-            costs.Add(new MechanismCost(ProbeMechanism.InProcessTrap, mechanisms.InProcessTrap, Code!.HitsBy(ProbeMechanism.InProcessTrap), null, null));
+            costs.Add(new MechanismCost(ProbeMechanism.InProcessTrap, mechanisms.InProcessTrap, Code!.HitsBy(ProbeMechanism.InProcessTrap), Code.PredictedTrapNs, null));
         }
 
         if (mechanisms.Breakpoint != 0)

@@ -72,6 +72,9 @@ internal sealed partial class QueryProgram(ProbeProgram program, ProgramAction a
         }
     }
 
+    /// <summary>Nanoseconds of a hit by an in-process trap where nobody traces: the signal's, and the code's.</summary>
+    public double? PredictedTrapNs => PredictedNs is { } code && TrapTimer.Time(_platform!) is { } signal ? code + signal : null;
+
     /// <summary>Hits that passed the filter.</summary>
     public long Hits => action.Kind switch
     {

@@ -105,7 +105,15 @@ internal sealed class LaneFields(RecordLayout layout)
         texts.Fill(RecordLayout.NoText);
         values.CopyTo(_words);
         rest[..Math.Min(rest.Length, texts.Length)].CopyTo(texts);
-        _words[outputs] = record.Validity & (outputs == 64 ? ulong.MaxValue : (1UL << outputs) - 1);
+        ulong all = outputs == 64 ? ulong.MaxValue : (1UL << outputs) - 1;
+        _words[outputs] = record.Validity & all;
+
+        // What code has computed from nothing is nothing, too.
+        for (ulong none = ~record.Validity & all; none != 0; none &= none - 1)
+        {
+            _words[System.Numerics.BitOperations.TrailingZeroCount(none)] = 0;
+        }
+
         return _words;
     }
 }

@@ -19,8 +19,8 @@ internal sealed class DifferentialReport
 
     public long Hits { get; set; }
 
-    /// <summary>States among them whose instruction was displaced by a jump, from the beginning to the end of its cases.</summary>
-    public long JumpStates { get; set; }
+    /// <summary>States among them whose instruction led into the target's code by the mechanism that was asked for, from the beginning to the end of its cases.</summary>
+    public long CodeStates { get; set; }
 
     public long Differences { get; set; }
 
@@ -81,7 +81,7 @@ internal sealed class DifferentialReport
     {
         output.WriteLine(
             $"{_states.Count} codes: {_completed.Count} run to their end on this processor, {Forbidden.Count()} are its own but raise a signal, "
-            + $"{Undefined.Count()} it does not have. {States} probed states, {JumpStates} of them by jumps, {Hits} hits, {Differences} differences, {Astray} cases astray.");
+            + $"{Undefined.Count()} it does not have. {States} probed states, {CodeStates} of them by code, {Hits} hits, {Differences} differences, {Astray} cases astray.");
         if (!lists)
         {
             return;

@@ -8,7 +8,7 @@ using Iced.Intel;
 
 namespace FastTrap.Tests.Isa.Differential;
 
-/// <summary>The same through code in the target: by jumps, with programs of several kinds.</summary>
+/// <summary>The same through code in the target: by jumps and by in-process traps, with programs of several kinds.</summary>
 internal sealed partial class DifferentialRun
 {
     /// <summary>An island's place in a block: behind all that a short branch can lead to.</summary>
@@ -37,10 +37,11 @@ internal sealed partial class DifferentialRun
             builder.Output(builder.Convert(builder.Binary(ProgramOp.Multiply, builder.Convert(first, type), builder.Convert(second, type)), ProgramType.Int64));
         }
 
-        return new QueryProgram(builder.Build(), action, mechanism == ProbeMechanism.Jump ? ProbeMechanism.Auto : mechanism, 0, null);
+        // What cannot be had by either is a breakpoint.
+        return new QueryProgram(builder.Build(), action, ProbeMechanism.Auto, 0, null);
     }
 
-    private static ProbeSpec MakeSpec(DifferentialTarget target, Case one, bool after, bool isInTarget) => new()
+    private ProbeSpec MakeSpec(DifferentialTarget target, Case one, bool after, bool isInTarget) => new()
     {
         Module = "code",
         Function = target.NextName(),
@@ -56,9 +57,14 @@ internal sealed partial class DifferentialRun
         Windows = isInTarget ? [FindWindow(one)] : [],
     };
 
-    /// <summary>A window of whole instructions: the fillers, the one that is meant, and if there is need of it the landing.</summary>
-    private static SiteWindow FindWindow(Case one)
+    /// <summary>A window of whole instructions: the fillers, the one that is meant, and if there is need of it the landing. None leaves the in-process trap.</summary>
+    private SiteWindow FindWindow(Case one)
     {
+        if (mechanism == ProbeMechanism.InProcessTrap)
+        {
+            return new SiteWindow(default, [], "it shall be a trap");
+        }
+
         int minimum = one.IsShort ? PatchWindow.ShortLength : PatchWindow.NearLength;
         Movable movable = X64Movability.Examine(one.Bytes, one.Displaced.Address);
         if (!movable.IsMovable)

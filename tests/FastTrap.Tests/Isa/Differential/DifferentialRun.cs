@@ -17,7 +17,7 @@ internal sealed record DifferentialPlan(IReadOnlyList<WantedOperand> Wanted, int
 /// Runs forms of instructions natively and probed, in one process, from the same states, and lets the target compare what they left.
 /// </summary>
 /// <remarks>
-/// By jumps, a case's instruction is in a window with fillers before it and the landing behind it, as chance has it; what cannot be moved is probed by a trap all the same.
+/// By in-process traps, an instruction has no window but itself. By jumps, a case's instruction is in a window with fillers before it and the landing behind it, as chance has it; what cannot be moved is probed by a trap all the same.
 /// </remarks>
 internal sealed partial class DifferentialRun(Random random, bool isFar, DifferentialReport report, ProbeMechanism mechanism = ProbeMechanism.Breakpoint)
 {
@@ -171,9 +171,9 @@ internal sealed partial class DifferentialRun(Random random, bool isFar, Differe
                 QueryProgram? program = IsInTarget ? MakeProgram() : null;
                 List<Case> meant = [.. cases.Where(c => !after || program is null || c.MayLeave)];
                 ProbeEnabling enabling = await target.EnableAsync(meant.Select(c => MakeSpec(target, c, after, program is not null)), program);
-                HashSet<Case> jumps = [.. meant.Where(c => target.IsJump(c.WindowStart))];
+                HashSet<Case> inCode = [.. meant.Where(c => target.IsCode(c.PatchStart(mechanism), mechanism))];
                 (List<int> shown, long count) = target.RunProbed(inputs.Count);
-                jumps.RemoveWhere(c => !target.IsJump(c.WindowStart));
+                inCode.RemoveWhere(c => !target.IsCode(c.PatchStart(mechanism), mechanism));
                 for (int i = 0; i < shown.Count; i++)
                 {
                     report.Show(Describe(target, owners[shown[i]], inputs[shown[i]], shown[i], i, after));
@@ -189,7 +189,7 @@ internal sealed partial class DifferentialRun(Random random, bool isFar, Differe
                 await enabling.DisposeAsync();
                 report.Differences += count;
                 report.States += meant.Sum(c => c.Inputs.Count);
-                report.JumpStates += jumps.Sum(c => c.Inputs.Count);
+                report.CodeStates += inCode.Sum(c => c.Inputs.Count);
                 long hits = enabling.HitCount + (program?.Hits ?? 0);
                 report.Hits += hits;
                 if (enabling.Failures.Count == 0)
@@ -328,6 +328,8 @@ internal sealed partial class DifferentialRun(Random random, bool isFar, Differe
         public byte[] Block { get; set; } = [];
 
         public ulong WindowStart => Displaced.Address - (ulong)Filler;
+
+        public ulong PatchStart(ProbeMechanism mechanism) => mechanism == ProbeMechanism.InProcessTrap ? Displaced.Address : WindowStart;
 
         /// <summary>Whether its function may be left by it, or not.</summary>
         public bool MayLeave => Instruction.IsJccShortOrNear || Instruction.IsJcxShort || Instruction.IsJmpNearIndirect;

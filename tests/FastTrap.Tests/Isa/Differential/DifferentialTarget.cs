@@ -123,8 +123,10 @@ internal sealed class DifferentialTarget : IAsyncDisposable
     /// <summary>A name that no other probe has.</summary>
     public string NextName() => $"case{_serial++}";
 
-    /// <summary>Whether there is a jump at an address.</summary>
-    public bool IsJump(ulong address) => _proc!.Jump.Index.FindStart(address) is { State: JumpState.Armed };
+    /// <summary>Whether an address leads into code, by a jump or by a trap that stays.</summary>
+    public bool IsCode(ulong address, ProbeMechanism mechanism) =>
+        _proc!.Jump.Index.FindStart(address) is { } site
+        && (mechanism == ProbeMechanism.InProcessTrap ? site is { IsTrap: true, State: JumpState.Leading, Demotion: null } : site.State == JumpState.Armed);
 
     /// <exception cref="DifferentialTargetLostException">The target is none any more.</exception>
     public void RunNative(int count) => Run($"native {count}", "count native ", []);

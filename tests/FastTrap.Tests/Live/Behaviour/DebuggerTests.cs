@@ -66,6 +66,63 @@ public sealed class DebuggerTests : LiveTest
         End(target);
     }
 
+    /// <summary>A process that was let go of is free for others, who disturb no count, and can be had again.</summary>
+    [TestCase("gdb")]
+    [TestCase("strace")]
+    public async Task WhoeverComesToAProcessThatWasLetGoIsWelcome(string program)
+    {
+        Require(program);
+        using TargetProcess target = TargetProcess.StartTarget("survivor");
+        target.SendLine("count");
+        long before = target.ReadCount("calls");
+        TracedProcess process = await Tracer.AttachAsync(target.ProcessId);
+        ProbeSum calls = await process.On("a.out:plain:entry").WithMechanism(ProbeMechanism.Jump).Count().EnableAsync();
+        await process.LetGoAsync();
+        target.SendLine("go");
+        KillTests.AssertGoesOn(target);
+        if (program == "gdb")
+        {
+            // It stops the threads, wherever they are, sets a trap of its own, waits for that, and looks at the stacks.
+            CommandResult result = Command.Run(
+                Command.Find("gdb")!,
+                ["-q", "-nx", "-batch", "-p", $"{target.ProcessId}", "-ex", "break ticked", "-ex", "continue", "-ex", "thread apply all bt", "-ex", "delete", "-ex", "detach"], Patience);
+            Assert.That(result.Output, Does.Contain("hit Breakpoint 1").And.Contain("ticked (signal=14)").And.Contain("sleep_all"), result.Error);
+        }
+        else
+        {
+            using PrivateDirectory directory = new("strace");
+            using TargetProcess strace = TargetProcess.Start(Command.Find("strace")!, ["-f", "-o", directory["calls"], "-p", $"{target.ProcessId}"]);
+            WaitUntil(() => Directory.GetDirectories($"/proc/{target.ProcessId}/task").All(t => !File.ReadAllLines($"{t}/status").Contains("TracerPid:\t0")), "all threads traced");
+            for (int round = 0; round < 5; round++)
+            {
+                KillTests.AssertGoesOn(target);
+            }
+
+            strace.Signal(2);
+            strace.WaitForExit();
+            Assert.That(File.ReadAllText(directory["calls"]), Does.Contain("epoll_wait").And.Contain("SIGALRM"));
+        }
+
+        Assert.That(File.ReadAllLines($"/proc/{target.ProcessId}/status"), Has.Member("TracerPid:\t0"));
+        KillTests.AssertGoesOn(target);
+        target.SendLine("count");
+        long expected = target.ReadCount("calls") - before;
+        Assert.That((calls.Count, expected), Is.EqualTo((expected, expected)), string.Join('\n', target.Lines));
+        Assert.That(expected, Is.GreaterThan(1000));
+        target.SendLine("go");
+
+        TracedProcess again = await Tracer.AttachAsync(target.ProcessId);
+        Assert.That((again.Leftovers?.ProbesRemoved, again.Leftovers?.MappingsLeft), Is.EqualTo((1, 0)));
+        KillTests.AssertClean(target);
+        ProbeSum anew = await again.On("a.out:plain:entry").WithMechanism(ProbeMechanism.Jump).Count().EnableAsync();
+        KillTests.AssertGoesOn(target);
+        Assert.That(anew.Count, Is.Positive);
+        await again.DisposeAsync();
+        KillTests.AssertClean(target);
+        await process.DisposeAsync();
+        End(target);
+    }
+
     private async Task ProbeAsync(TargetProcess target)
     {
         TracedProcess process = await Tracer.AttachAsync(target.ProcessId);

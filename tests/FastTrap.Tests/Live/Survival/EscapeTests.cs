@@ -19,19 +19,19 @@ public sealed class EscapeTests : LiveTest
     {
         using TargetProcess target = TargetProcess.StartTarget("survivor", new TargetVariant(Flags: flags));
         Assert.That(EscapeRoute.TryFind(LinuxPlatform.Instance, target.ProcessId, out EscapeRoute route), Is.True);
-        int[] threads = [.. Directory.GetDirectories($"/proc/{target.ProcessId}/task").Select(d => int.Parse(Path.GetFileName(d), CultureInfo.InvariantCulture))];
+        int[] threads = ReadThreads(target);
         int[] deaths = new int[threads.Length];
         for (int i = 0; i < threads.Length; i++)
         {
-            ulong mask = ReadMask(target.ProcessId, threads[i]);
-            int calls = 1;
-            while (Dies(target.ProcessId, threads[i], route, calls))
+            ulong? mask = ReadMask(target.ProcessId, threads[i]);
+            RemoteResult? result;
+            while ((result = Call(target.ProcessId, threads[i], route.CallAddress, route, deaths[i] + 1)) is null)
             {
-                Assert.That(target.ReadState(), Is.Not.Null.And.Not.EqualTo('Z'), $"dead after {calls} requests");
-                calls++;
                 deaths[i]++;
+                Assert.That(target.ReadState(), Is.Not.Null.And.Not.EqualTo('Z'), $"dead after {deaths[i]} requests");
             }
 
+            Assert.That((result.Value.Error, result.Value.Value), Is.EqualTo((Errno.None, (long)target.ProcessId)));
             Assert.That(ReadMask(target.ProcessId, threads[i]), Is.EqualTo(mask));
             target.SendLine("phase");
             target.ReadLineStarting("phase ");
@@ -44,38 +44,77 @@ public sealed class EscapeTests : LiveTest
         Assert.That(target.Lines, Has.None.StartsWith("FAIL"));
     }
 
-    /// <summary>False if it lived to the end of the call.</summary>
-    private static bool Dies(int processId, int threadId, EscapeRoute route, int calls)
+    /// <summary>The control: it is the route that brings threads back.</summary>
+    [Test]
+    public void WithoutTheRouteADeathOfTheTracerHurts()
     {
-        bool dies = false;
+        using TargetProcess target = TargetProcess.StartTarget("survivor");
+        Assert.That(EscapeRoute.TryFind(LinuxPlatform.Instance, target.ProcessId, out EscapeRoute route), Is.True);
+
+        // One that computes goes on behind the call, with our registers.
+        int thread = ReadThreads(target)[1];
+        ulong? mask = ReadMask(target.ProcessId, thread);
+        int calls = 0;
+        RemoteResult? result = null;
+        while (result is null && IsUnhurt())
+        {
+            result = Call(target.ProcessId, thread, route.CallAddress, default, ++calls);
+        }
+
+        TestContext.Out.WriteLine($"{calls} requests, state {target.ReadState()}");
+        Assert.That(result?.Error != Errno.ESRCH && IsUnhurt(), Is.False, $"it lived through deaths after each of {calls} requests");
+
+        bool IsUnhurt() => target.ReadState() is not (null or 'Z') && ReadMask(target.ProcessId, thread) == mask;
+    }
+
+    /// <summary>Has a thread ask for its process id, by a tracer that dies after so many requests. Null if it died; ESRCH if the thread has.</summary>
+    private static RemoteResult? Call(int processId, int threadId, ulong callAddress, EscapeRoute route, int calls)
+    {
+        RemoteResult? result = null;
         SpawnedTarget.OnThread(() =>
         {
             FaultyPlatform platform = new();
-            Assert.That(platform.Seize(threadId, PtraceOptions.TraceSysGood), Is.EqualTo(Errno.None));
-            Assert.That(platform.Interrupt(threadId), Is.EqualTo(Errno.None));
-            Assert.That(platform.Wait(threadId, block: true, out WaitStatus status), Is.EqualTo(threadId));
+            if (platform.Seize(threadId, PtraceOptions.TraceSysGood) != Errno.None || platform.Interrupt(threadId) != Errno.None
+                || platform.Wait(threadId, block: true, out WaitStatus status) != threadId || !status.Stopped)
+            {
+                result = new RemoteResult(Errno.ESRCH, 0, default);
+                return;
+            }
+
             Assert.That(status.Event is PtraceEvent.Stop or PtraceEvent.None, Is.True);
-            RemoteThread thread = new(processId, threadId, RuntimeInformation.ProcessArchitecture, route.CallAddress, route);
+            RemoteThread thread = new(processId, threadId, RuntimeInformation.ProcessArchitecture, callAddress, route);
             try
             {
                 platform.DieAfter(calls);
                 List<SignalInfo> held = [];
-                RemoteResult result = RemoteSystemCall.Invoke(platform, in thread, s_numbers.GetPid, [], held);
+                result = RemoteSystemCall.Invoke(platform, in thread, s_numbers.GetPid, [], held);
                 platform.DieAfter(0);
-                Assert.That((result.Error, result.Value), Is.EqualTo((Errno.None, (long)processId)));
             }
             catch (OperationCanceledException)
             {
                 // The end of this thread is the end of the tracer for the kernel.
-                dies = true;
             }
         });
-        WaitUntil(() => ReadStatus(processId, threadId, "TracerPid") == "0", "the kernel lets go of the thread");
-        return dies;
+        WaitUntil(() => ReadStatus(processId, threadId, "TracerPid") is "0" or null, "the kernel lets go of the thread");
+        return result;
     }
 
-    private static ulong ReadMask(int processId, int threadId) => ulong.Parse(ReadStatus(processId, threadId, "SigBlk"), NumberStyles.HexNumber, CultureInfo.InvariantCulture);
+    private static int[] ReadThreads(TargetProcess target) =>
+        [.. Directory.GetDirectories($"/proc/{target.ProcessId}/task").Select(d => int.Parse(Path.GetFileName(d), CultureInfo.InvariantCulture)).Order()];
 
-    private static string ReadStatus(int processId, int threadId, string name) =>
-        File.ReadLines($"/proc/{processId}/task/{threadId}/status").First(l => l.StartsWith(name + ":", StringComparison.Ordinal))[(name.Length + 1)..].Trim();
+    private static ulong? ReadMask(int processId, int threadId) =>
+        ReadStatus(processId, threadId, "SigBlk") is { } text ? ulong.Parse(text, NumberStyles.HexNumber, CultureInfo.InvariantCulture) : null;
+
+    /// <summary>Null of a thread that has gone.</summary>
+    private static string? ReadStatus(int processId, int threadId, string name)
+    {
+        try
+        {
+            return File.ReadLines($"/proc/{processId}/task/{threadId}/status").First(l => l.StartsWith(name + ":", StringComparison.Ordinal))[(name.Length + 1)..].Trim();
+        }
+        catch (IOException)
+        {
+            return null;
+        }
+    }
 }

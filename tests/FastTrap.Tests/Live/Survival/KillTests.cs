@@ -1,3 +1,4 @@
+using System.Globalization;
 using FastTrap.Tests.TestKit;
 using FastTrap.Tests.TestKit.Programs;
 
@@ -46,13 +47,22 @@ public sealed class KillTests : LiveTest
         Assert.That(target.Lines, Has.None.StartsWith("FAIL"));
     }
 
+    /// <summary>Of the thousand, FASTTRAP_KILL_SEED and FASTTRAP_KILL_ROUNDS choose a part.</summary>
     [TestCase(12, TestName = "KilledAtTwelveRandomMoments")]
     [TestCase(1000, TestName = "KilledAtAThousandRandomMoments", Explicit = true, Reason = "about half an hour")]
     public async Task TargetIsUnharmedWheneverTheTracerIsKilled(int rounds)
     {
+        int seed = 20_261_122 + rounds;
+        if (rounds == 1000)
+        {
+            rounds = Setting("FASTTRAP_KILL_ROUNDS", rounds);
+            seed = Setting("FASTTRAP_KILL_SEED", seed);
+        }
+
         using PrivateDirectory directory = new("kill");
         using TargetProcess target = TargetProcess.StartTarget("survivor", null, null, new TargetStart { Timeout = TimeSpan.FromMinutes(2) });
-        Random random = new(20_261_122 + rounds);
+        Random random = new(seed);
+        TestContext.Out.WriteLine($"seed {seed}");
         int cleaned = 0;
         int left = 0;
         int notClean = 0;
@@ -60,7 +70,12 @@ public sealed class KillTests : LiveTest
         for (int round = 0; round < rounds; round++)
         {
             // Most while it enables and disables all the while, some from its very beginning on.
-            Kill(directory, target, round % 4 == 0 ? "attached" : "looping", random.Next(0, round % 4 == 0 ? 1000 : 500), 0, s_descriptions[random.Next(s_descriptions.Length)], s_mechanisms[round % s_mechanisms.Length]);
+            string line = round % 4 == 0 ? "attached" : "looping";
+            int milliseconds = random.Next(0, round % 4 == 0 ? 1000 : 500);
+            string description = s_descriptions[random.Next(s_descriptions.Length)];
+            string mechanism = s_mechanisms[round % s_mechanisms.Length];
+            TestContext.Out.WriteLine($"{round}: {description} by {mechanism}, killed {milliseconds} ms after {line}");
+            Kill(directory, target, line, milliseconds, 0, description, mechanism);
             AssertGoesOn(target);
             TracedProcess process = await Tracer.AttachAsync(target.ProcessId);
             if (process.Leftovers is { } leftovers)
@@ -87,6 +102,9 @@ public sealed class KillTests : LiveTest
         Assert.That(target.Lines, Has.None.StartsWith("FAIL"));
         Assert.That(cleaned, Is.Positive);
     }
+
+    private static int Setting(string name, int standard) =>
+        Environment.GetEnvironmentVariable(name) is { } text ? int.Parse(text, CultureInfo.InvariantCulture) : standard;
 
     /// <summary>Starts a tracer, waits for its line, and so many milliseconds, and kills it. Returns its process id.</summary>
     private static int Kill(PrivateDirectory directory, TargetProcess target, string line, int milliseconds, int rounds, string description, string mechanism = "Jump")

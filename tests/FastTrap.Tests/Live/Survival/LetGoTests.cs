@@ -1,4 +1,5 @@
 using FastTrap.Tests.TestKit;
+using FastTrap.Tests.TestKit.Programs;
 
 namespace FastTrap.Tests.Live;
 
@@ -44,6 +45,84 @@ public sealed class LetGoTests : LiveTest
         target.SendLine("quit");
         Assert.That(target.WaitForExit(), Is.EqualTo(new TargetExit(0, 0)), string.Join('\n', target.Lines));
         Assert.That(target.Lines, Has.None.StartsWith("FAIL"));
+    }
+
+    /// <summary>Whoever comes back finds threads everywhere: in front of traps, behind them, in the guard, in trampolines.</summary>
+    [TestCase(ProbeMechanism.Jump)]
+    [TestCase(ProbeMechanism.InProcessTrap)]
+    public async Task AttachedToAgainAndAgainItIsUnharmedAndExact(ProbeMechanism mechanism)
+    {
+        using TargetProcess target = TargetProcess.StartTarget("survivor");
+        for (int round = 0; round < 20; round++)
+        {
+            target.SendLine("count");
+            long before = target.ReadCount("calls");
+            TracedProcess process = await Tracer.AttachAsync(target.ProcessId);
+            ProbeSum calls = await process.On("a.out:plain:entry").WithMechanism(mechanism).Count().EnableAsync();
+            await process.LetGoAsync();
+            target.SendLine("go");
+            KillTests.AssertGoesOn(target);
+            TracedProcess again = await Tracer.AttachAsync(target.ProcessId);
+            long after = calls.Count;
+            KillTests.AssertClean(target);
+            target.SendLine("count");
+            long end = target.ReadCount("calls");
+            target.SendLine("go");
+            KillTests.AssertGoesOn(target);
+            Assert.That((again.Leftovers?.ProbesRemoved, calls.Count), Is.EqualTo((1, after)), $"round {round}");
+            Assert.That(after, Is.InRange(1000, end - before));
+            Assert.That(target.Lines, Has.None.StartsWith("FAIL"), $"round {round}");
+            await again.DisposeAsync();
+            await process.DisposeAsync();
+        }
+
+        target.SendLine("quit");
+        Assert.That(target.WaitForExit(), Is.EqualTo(new TargetExit(0, 0)), string.Join('\n', target.Lines));
+    }
+
+    /// <summary>Whoever comes back needs a thread that makes system calls, and takes one that runs into a trap at that moment.</summary>
+    [Test]
+    public async Task ABusyProcessIsComeBackTo()
+    {
+        const int Rounds = 30;
+        using TargetProcess target = TargetProcess.StartTarget("visited", null, ["island", "2"]);
+        for (int round = 0; round < Rounds; round++)
+        {
+            TracedProcess process = await Tracer.AttachAsync(target.ProcessId);
+            Assert.That(process.Leftovers is null, Is.EqualTo(round == 0));
+            ProbeSum work = await process.On("a.out:work:entry").WithMechanism(ProbeMechanism.InProcessTrap).Count().EnableAsync();
+            await process.LetGoAsync();
+            WaitUntil(() => work.Count > 100, "hits");
+        }
+
+        await using (await Tracer.AttachAsync(target.ProcessId))
+        {
+        }
+
+        KillTests.AssertClean(target);
+        target.SendLine("stop");
+        target.ReadLineStarting("count work ");
+        Assert.That(target.WaitForExit(), Is.EqualTo(new TargetExit(0, 0)), string.Join('\n', target.Lines));
+    }
+
+    /// <summary>A tracer has what it shares with its targets mapped as well, by the same names: nobody has left that.</summary>
+    [Test]
+    public async Task ATracerCanBeTraced()
+    {
+        using PrivateDirectory directory = new("traced-tracer");
+        using TargetProcess target = TargetProcess.StartTarget("survivor");
+        using TargetProcess other = SeparateTracer.Start(directory, ["count", $"{target.ProcessId}", "Jump", "a.out:plain:entry"]);
+        Assert.That(other.ReadLineStarting("armed "), Is.EqualTo("armed 1 0 0"));
+        string[] before = Shared(other);
+        Assert.That(before, Is.Not.Empty);
+        TracedProcess process = await Tracer.AttachAsync(other.ProcessId);
+        Assert.That(process.Leftovers, Is.Null);
+        await process.DisposeAsync();
+        Assert.That(Shared(other), Is.EqualTo(before));
+        KillTests.AssertGoesOn(target);
+
+        static string[] Shared(TargetProcess process) =>
+            [.. File.ReadAllLines($"/proc/{process.ProcessId}/maps").Where(line => line.Contains("/memfd:fasttrap.", StringComparison.Ordinal))];
     }
 
     [Test]

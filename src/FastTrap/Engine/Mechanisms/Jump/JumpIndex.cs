@@ -7,62 +7,64 @@ namespace FastTrap.Engine.Mechanisms;
 /// <summary>The sites of a process by where they are in the text and where their trampolines are. Immutable, replaced as a whole; any thread.</summary>
 internal sealed class JumpIndex
 {
-    private static readonly Comparison<JumpSite> s_byStart = (a, b) => a.Start.CompareTo(b.Start);
-    private static readonly Comparison<JumpSite> s_byTrampoline = (a, b) => a.Code!.Address.CompareTo(b.Code!.Address);
-
     private static readonly Comparison<JumpSite> s_byIsland = (a, b) => a.Window.Island.CompareTo(b.Window.Island);
 
-    private readonly JumpSite[] _byStart;
-    private readonly JumpSite[] _byTrampoline;
+    private readonly Row _byStart;
+    private readonly Row _byTrampoline;
     private readonly JumpSite[] _superseded;
 
     /// <summary>Those that have one, by its address.</summary>
     private readonly JumpSite[] _byIsland;
 
-    private JumpIndex(JumpSite[] byStart, JumpSite[] byTrampoline)
+    private JumpIndex(Row byStart, Row byTrampoline, JumpSite[] superseded, JumpSite[] byIsland)
     {
         _byStart = byStart;
         _byTrampoline = byTrampoline;
-        _superseded = Array.FindAll(byTrampoline, s => s.State == JumpState.Superseded);
-        _byIsland = Array.FindAll(byStart, s => s.Window.Island != 0);
-        Array.Sort(_byIsland, s_byIsland);
+        _superseded = superseded;
+        _byIsland = byIsland;
     }
 
-    public static JumpIndex Empty { get; } = new([], []);
+    public static JumpIndex Empty { get; } = new(new Row([], []), new Row([], []), [], []);
 
-    public int Count => _byStart.Length;
+    public int Count => _byStart.Sites.Length;
 
     /// <summary>All of them, in the order of their windows.</summary>
-    public ReadOnlySpan<JumpSite> Sites => _byStart;
+    public ReadOnlySpan<JumpSite> Sites => _byStart.Sites;
 
     /// <summary>Those that have only a trampoline left, in which threads may be.</summary>
     public ReadOnlySpan<JumpSite> Superseded => _superseded;
 
-    public JumpIndex With(IReadOnlyList<JumpSite> sites)
+    /// <summary>The index with more sites.</summary>
+    /// <param name="sites">The sites.</param>
+    /// <param name="supersede">Whether some of those that there were are superseded now.</param>
+    public JumpIndex With(IReadOnlyList<JumpSite> sites, bool supersede = false)
     {
-        JumpSite[] byStart = [.. sites];
-        JumpSite[] byTrampoline = [.. sites.Where(s => s.Code is not null)];
-        Sort(byStart, s_byStart);
-        Sort(byTrampoline, s_byTrampoline);
-        return new JumpIndex(Merge(Array.FindAll(_byStart, s => s.State != JumpState.Superseded), byStart, s_byStart), Merge(_byTrampoline, byTrampoline, s_byTrampoline));
+        JumpSite[] replaced = supersede ? Array.FindAll(_byStart.Sites, static s => s.State == JumpState.Superseded) : [];
+        Row former = replaced.Length == 0 ? _byStart : _byStart.Where(static s => s.State != JumpState.Superseded);
+        JumpSite[] byIsland = [.. _byIsland.Where(s => s.State != JumpState.Superseded), .. sites.Where(static s => s.Window.Island != 0)];
+        Array.Sort(byIsland, s_byIsland);
+        return new JumpIndex(
+            Row.Merge(former, Row.Create([.. sites], static s => s.Start)),
+            Row.Merge(_byTrampoline, Row.Create([.. sites.Where(static s => s.Code is not null)], static s => s.Code!.Address)),
+            [.. _superseded, .. replaced], byIsland);
     }
 
-    public JumpIndex Without(IReadOnlySet<JumpSite> sites) =>
-        new(Array.FindAll(_byStart, s => !sites.Contains(s)), Array.FindAll(_byTrampoline, s => !sites.Contains(s)));
+    public JumpIndex WithoutFreed() => new(
+        _byStart.Where(static s => !s.IsFreed), _byTrampoline.Where(static s => !s.IsFreed), Array.FindAll(_superseded, static s => !s.IsFreed), Array.FindAll(_byIsland, static s => !s.IsFreed));
 
     /// <summary>The site whose window begins at an address.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public JumpSite? FindStart(ulong address)
     {
-        int at = IndexOf(address);
-        return at >= 0 && _byStart[at].Start == address ? _byStart[at] : null;
+        int at = _byStart.IndexOf(address);
+        return at >= 0 && _byStart.Keys[at] == address ? _byStart.Sites[at] : null;
     }
 
     /// <summary>The site whose window has an instruction, or a replaced byte, at an address.</summary>
     public JumpSite? FindWindow(ulong address)
     {
-        int at = IndexOf(address);
-        return at >= 0 && address < EndOf(_byStart[at]) ? _byStart[at] : null;
+        int at = _byStart.IndexOf(address);
+        return at >= 0 && address < EndOf(_byStart.Sites[at]) ? _byStart.Sites[at] : null;
     }
 
     /// <summary>The site whose trampoline holds an address, or whose island is there.</summary>
@@ -75,37 +77,23 @@ internal sealed class JumpIndex
             return true;
         }
 
-        int low = 0;
-        int high = _byTrampoline.Length - 1;
-        while (low <= high)
-        {
-            int middle = (low + high) >>> 1;
-            if (_byTrampoline[middle].Code!.Address <= address)
-            {
-                low = middle + 1;
-            }
-            else
-            {
-                high = middle - 1;
-            }
-        }
-
-        site = high >= 0 && _byTrampoline[high].Code!.Contains(address) ? _byTrampoline[high] : null;
+        int at = _byTrampoline.IndexOf(address);
+        site = at >= 0 && _byTrampoline.Sites[at].Code!.Contains(address) ? _byTrampoline.Sites[at] : null;
         return site is not null;
     }
 
     /// <summary>Replaces what is, or may be, a jump in bytes that were read by what it displaced.</summary>
     public void Unmask(ulong address, Span<byte> bytes)
     {
-        if (_byStart.Length == 0 || bytes.IsEmpty)
+        if (Count == 0 || bytes.IsEmpty)
         {
             return;
         }
 
         ulong end = address + (ulong)bytes.Length;
-        for (int i = Math.Max(0, IndexOf(address)); i < _byStart.Length && _byStart[i].Start < end; i++)
+        for (int i = Math.Max(0, _byStart.IndexOf(address)); i < Count && _byStart.Keys[i] < end; i++)
         {
-            JumpSite site = _byStart[i];
+            JumpSite site = _byStart.Sites[i];
             if (site.State == JumpState.Gone)
             {
                 // The text is as it was, or another library's.
@@ -145,31 +133,6 @@ internal sealed class JumpIndex
         return low;
     }
 
-    /// <summary>They are made in order, as a rule.</summary>
-    private static void Sort(JumpSite[] sites, Comparison<JumpSite> comparison)
-    {
-        for (int i = 1; i < sites.Length; i++)
-        {
-            if (comparison(sites[i - 1], sites[i]) > 0)
-            {
-                Array.Sort(sites, comparison);
-                return;
-            }
-        }
-    }
-
-    /// <summary>Two sorted rows as one.</summary>
-    private static JumpSite[] Merge(JumpSite[] left, JumpSite[] right, Comparison<JumpSite> comparison)
-    {
-        JumpSite[] merged = new JumpSite[left.Length + right.Length];
-        for (int i = 0, l = 0, r = 0; i < merged.Length; i++)
-        {
-            merged[i] = r == right.Length || (l < left.Length && comparison(left[l], right[r]) <= 0) ? left[l++] : right[r++];
-        }
-
-        return merged;
-    }
-
     private static ulong EndOf(JumpSite site) => Math.Max(site.Window.CodeEnd, site.PatchEnd);
 
     private static void Copy(ReadOnlySpan<byte> original, ulong at, ulong address, Span<byte> bytes)
@@ -184,25 +147,85 @@ internal sealed class JumpIndex
         }
     }
 
-    /// <summary>The last site that begins at or before an address; -1: none.</summary>
-    private int IndexOf(ulong address)
+    /// <summary>Sites in the order of their keys, which stand by themselves: looking up, and making a new row while threads may wait, touches no others.</summary>
+    private readonly record struct Row(ulong[] Keys, JumpSite[] Sites)
     {
-        JumpSite[] sites = _byStart;
-        int low = 0;
-        int high = sites.Length - 1;
-        while (low <= high)
+        public static Row Create(JumpSite[] sites, Converter<JumpSite, ulong> key)
         {
-            int middle = (low + high) >>> 1;
-            if (sites[middle].Start <= address)
+            ulong[] keys = Array.ConvertAll(sites, key);
+            for (int i = 1; i < keys.Length; i++)
             {
-                low = middle + 1;
+                if (keys[i - 1] > keys[i])
+                {
+                    Array.Sort(keys, sites);
+                    break;
+                }
             }
-            else
-            {
-                high = middle - 1;
-            }
+
+            return new Row(keys, sites);
         }
 
-        return high;
+        public static Row Merge(Row left, Row right)
+        {
+            Row merged = Make(left.Keys.Length + right.Keys.Length);
+            for (int i = 0, l = 0, r = 0; i < merged.Keys.Length; i++)
+            {
+                bool isLeft = r == right.Keys.Length || (l < left.Keys.Length && left.Keys[l] <= right.Keys[r]);
+                merged.Keys[i] = isLeft ? left.Keys[l] : right.Keys[r];
+                merged.Sites[i] = isLeft ? left.Sites[l++] : right.Sites[r++];
+            }
+
+            return merged;
+        }
+
+        public Row Where(Predicate<JumpSite> isMeant)
+        {
+            int count = 0;
+            foreach (JumpSite site in Sites)
+            {
+                count += isMeant(site) ? 1 : 0;
+            }
+
+            if (count == Keys.Length)
+            {
+                return this;
+            }
+
+            Row row = Make(count);
+            for (int i = 0, next = 0; next < count; i++)
+            {
+                if (isMeant(Sites[i]))
+                {
+                    row.Keys[next] = Keys[i];
+                    row.Sites[next++] = Sites[i];
+                }
+            }
+
+            return row;
+        }
+
+        /// <summary>The last at or before an address; -1: none.</summary>
+        public int IndexOf(ulong address)
+        {
+            ulong[] keys = Keys;
+            int low = 0;
+            int high = keys.Length - 1;
+            while (low <= high)
+            {
+                int middle = (low + high) >>> 1;
+                if (keys[middle] <= address)
+                {
+                    low = middle + 1;
+                }
+                else
+                {
+                    high = middle - 1;
+                }
+            }
+
+            return high;
+        }
+
+        private static Row Make(int length) => new(new ulong[length], new JumpSite[length]);
     }
 }

@@ -11,9 +11,6 @@ internal sealed partial class JumpMechanism
     /// <summary>Sites between two visits: so long may a hot function run by its trap.</summary>
     private const int ChunkLength = 4096;
 
-    /// <summary>Trampolines, or pages of text, between two looks for reports.</summary>
-    private const int SliceLength = 16;
-
     /// <summary>More than a window's instructions need.</summary>
     private const int RelocatedLength = 384;
 
@@ -31,9 +28,17 @@ internal sealed partial class JumpMechanism
         List<JumpSite> chosen = [];
         Dictionary<ISiteProgram, string?> prepared = [];
         ulong end = 0;
-        int done = 0;
         foreach (Tracepoint tracepoint in order)
         {
+            if (IsSliceOver)
+            {
+                yield return true;
+                if (_proc.IsGone)
+                {
+                    yield break;
+                }
+            }
+
             if (!TryFindPrograms(tracepoint, out EnabledProbe[] consumers, out string reason))
             {
                 TellBreakpoint(tracepoint, reason);
@@ -56,19 +61,25 @@ internal sealed partial class JumpMechanism
             {
                 Refuse(tracepoint, consumers, reason, failed);
             }
-
-            if (++done % SliceLength == 0)
-            {
-                yield return true;
-                if (_proc.IsGone)
-                {
-                    yield break;
-                }
-            }
         }
 
         _index = _index.With(chosen);
-        for (int first = 0; first < chosen.Count; first += ChunkLength)
+        _byTracepoint.EnsureCapacity(_byTracepoint.Count + chosen.Count);
+        yield return true;
+        if (_proc.IsGone)
+        {
+            yield break;
+        }
+
+        if (chosen.Count > ChunkLength)
+        {
+            // So much was made for them that a collection is due. It had better come now than while threads wait at traps for the control thread.
+            GC.Collect(0, GCCollectionMode.Forced, blocking: true);
+        }
+
+        // Without it a tracer that is killed leaves traps that kill, as it does with breakpoints.
+        _ = chosen.Count == 0 ? null : Guard.Prepare(chosen.Count);
+        for (int first = 0; first < chosen.Count && !_proc.IsGone; first += ChunkLength)
         {
             JumpSite[] chunk = [.. chosen.Skip(first).Take(ChunkLength)];
             using IEnumerator<bool> steps = ArmChunk(chunk);
@@ -338,16 +349,24 @@ internal sealed partial class JumpMechanism
     {
         List<JumpSite> failing = [];
 
-        // Without it a tracer that is killed leaves traps that kill, as it does with breakpoints.
-        _ = Guard.Prepare(chunk.Length);
-        if (_proc.IsGone)
-        {
-            yield break;
-        }
-
         Guard.SetRanges(_code.Mapped);
         foreach (JumpSite site in chunk)
         {
+            if (IsSliceOver)
+            {
+                yield return true;
+                if (_proc.IsGone)
+                {
+                    yield break;
+                }
+            }
+
+            if (site.State != JumpState.Planned)
+            {
+                // Its library went.
+                continue;
+            }
+
             if (!_journal.TryAdd(site, out string problem))
             {
                 site.State = JumpState.Gone;
@@ -419,13 +438,25 @@ internal sealed partial class JumpMechanism
             yield return slice;
         }
 
-        FinishArming(chunk, failing);
+        foreach (bool slice in FinishArming(chunk, failing))
+        {
+            yield return slice;
+        }
     }
 
-    private static void FinishArming(JumpSite[] chunk, List<JumpSite> failing)
+    private IEnumerable<bool> FinishArming(JumpSite[] chunk, List<JumpSite> failing)
     {
         foreach (JumpSite site in chunk)
         {
+            if (IsSliceOver)
+            {
+                yield return true;
+                if (_proc.IsGone)
+                {
+                    yield break;
+                }
+            }
+
             if (site.State == JumpState.Leading && failing.Contains(site))
             {
                 site.Demotion ??= "its code has changed";
@@ -441,38 +472,5 @@ internal sealed partial class JumpMechanism
         }
 
         TellTraps(chunk);
-    }
-
-    /// <summary>Between two steps: every processor passes through the kernel.</summary>
-    private bool TryPass() => _proc.Process.Thread.PassProcessors(_proc.Process) || _proc.Process.Thread.Visit(_proc.Process, new PassVisit(this));
-
-    private static void Demote(JumpSite[] chunk, bool isSeen)
-    {
-        if (!isSeen)
-        {
-            foreach (JumpSite site in chunk.Where(s => !s.IsTrap))
-            {
-                site.Demotion ??= "a thread of the process could not be looked at in time";
-            }
-        }
-    }
-
-    /// <summary>Takes one step at the sites that lead, or are armed, page by page.</summary>
-    private IEnumerable<bool> Take(JumpSite[] sites, JumpStep step, List<JumpSite> failing)
-    {
-        bool isArming = step <= JumpStep.JumpHead;
-        JumpSite[] meant = Array.FindAll(sites, s => s.State is JumpState.Leading or JumpState.Armed or JumpState.Leaving && !(isArming && (s.Demotion is not null || (s.IsTrap && step != JumpStep.Trap))) && !failing.Contains(s));
-        for (int first = 0, pages = 1; first < meant.Length; pages++)
-        {
-            first += _text.WritePage(meant.AsSpan(first), step, failing);
-            if (pages % SliceLength == 0)
-            {
-                yield return true;
-                if (_proc.IsGone)
-                {
-                    yield break;
-                }
-            }
-        }
     }
 }

@@ -25,7 +25,7 @@ internal sealed partial class JumpMechanism
                 Release(site);
             }
 
-            if ((i + 1) % SliceLength == 0)
+            if (IsSliceOver)
             {
                 yield return true;
                 if (_proc.IsGone)
@@ -127,7 +127,13 @@ internal sealed partial class JumpMechanism
         }
 
         chunk = Array.FindAll(chunk, s => s.State == JumpState.Leading);
-        _index = _index.With(chunk);
+        _index = _index.With(chunk, supersede: true);
+        yield return true;
+        if (_proc.IsGone)
+        {
+            yield break;
+        }
+
         bool isSeen = _proc.Process.Thread.Visit(_proc.Process, new RenewingVisit(this));
         if (_proc.IsGone)
         {
@@ -138,6 +144,18 @@ internal sealed partial class JumpMechanism
         if (isSeen)
         {
             Free(EmptySuperseded());
+            yield return true;
+            if (_proc.IsGone)
+            {
+                yield break;
+            }
+
+            Sweep();
+            yield return true;
+            if (_proc.IsGone)
+            {
+                yield break;
+            }
         }
 
         foreach (JumpSite site in chunk)
@@ -180,7 +198,16 @@ internal sealed partial class JumpMechanism
             yield return slice;
         }
 
-        FinishArming(chunk, failing);
+        foreach (bool slice in FinishArming(chunk, failing))
+        {
+            yield return slice;
+        }
+
+        if (_proc.IsGone)
+        {
+            yield break;
+        }
+
         foreach (JumpSite site in chunk.Where(s => s.Demotion is not null))
         {
             Release(site);
@@ -188,5 +215,5 @@ internal sealed partial class JumpMechanism
     }
 
     /// <summary>The superseded sites in whose trampolines nobody is, after a visit.</summary>
-    private JumpSite[] EmptySuperseded() => [.. _index.Superseded.ToArray().Where(s => !_waiting.Exists(w => w.Site == s))];
+    private JumpSite[] EmptySuperseded() => [.. _index.Superseded.ToArray().Where(s => !s.IsFreed && !_waiting.Exists(w => w.Site == s))];
 }

@@ -3,7 +3,7 @@ using FastTrap.Native;
 
 namespace FastTrap.Engine.Mechanisms;
 
-/// <summary>Disarming: the steps of arming in reverse, then everybody is led out of the trampolines.</summary>
+/// <summary>Disarming: the steps of arming in reverse, then everybody is led out of the trampolines. And what both have in common.</summary>
 internal sealed partial class JumpMechanism
 {
     /// <summary>
@@ -45,6 +45,7 @@ internal sealed partial class JumpMechanism
 
                 if (Array.Exists(chunk, s => s.IsReleased))
                 {
+                    Sweep();
                     Log.JumpsLeft(_proc.Core.Logger, _proc.ProcessId, chunk.Length);
                     if (_waiting.Count != 0)
                     {
@@ -54,6 +55,14 @@ internal sealed partial class JumpMechanism
                     yield break;
                 }
             }
+
+            yield return true;
+            if (_proc.IsGone)
+            {
+                yield break;
+            }
+
+            Sweep();
         }
     }
 
@@ -119,6 +128,7 @@ internal sealed partial class JumpMechanism
         JumpSite[] whole = Array.FindAll(chunk, s => !(s.IsBypassed && s.Tracepoint.Address == s.Start));
         foreach (bool slice in Take(whole, JumpStep.OriginalHead, failing))
         {
+            ReleaseRestored();
             yield return slice;
         }
 
@@ -127,8 +137,19 @@ internal sealed partial class JumpMechanism
             yield break;
         }
 
+        ReleaseRestored();
         foreach (JumpSite site in chunk)
         {
+            if (IsSliceOver)
+            {
+                ReleaseRestored();
+                yield return true;
+                if (_proc.IsGone)
+                {
+                    yield break;
+                }
+            }
+
             if (site.State == JumpState.Leaving)
             {
                 _ = _text.WriteIsland(site, isIn: false);
@@ -165,12 +186,27 @@ internal sealed partial class JumpMechanism
     /// <summary>Those who waited for a first byte go on.</summary>
     private void ReleaseHeld()
     {
-        foreach (TracedTask task in _held)
+        foreach ((TracedTask task, _) in _held)
         {
             _proc.Process.Thread.Release(task);
         }
 
         _held.Clear();
+    }
+
+    /// <summary>Those before whom there is no trap any more go on, while others wait.</summary>
+    private void ReleaseRestored()
+    {
+        Span<byte> first = stackalloc byte[1];
+        for (int i = _held.Count - 1; i >= 0; i--)
+        {
+            (TracedTask task, ulong address) = _held[i];
+            if (_platform.ReadCode(_memory, address, first) == first.Length && first[0] != JumpText.Trap)
+            {
+                _held.RemoveAt(i);
+                _proc.Process.Thread.Release(task);
+            }
+        }
     }
 
     /// <summary>What shows none of our steps is not ours any more, or never was.</summary>
@@ -212,12 +248,10 @@ internal sealed partial class JumpMechanism
 
     private void Free(JumpSite[] chunk)
     {
-        HashSet<JumpSite> gone = [.. chunk];
-        _index = _index.Without(gone);
-        _released.RemoveAll(gone.Contains);
         foreach (JumpSite site in chunk)
         {
             site.IsReleased = false;
+            site.IsFreed = true;
             _journal.Remove(site);
             for (int i = 0; i < site.IslandPatch.Length && site.Successor is null; i++)
             {
@@ -226,6 +260,46 @@ internal sealed partial class JumpMechanism
 
             site.Area?.Free();
             site.Area = null;
+        }
+
+        _released.RemoveAll(static s => !s.IsReleased);
+    }
+
+    /// <summary>Takes what was freed out of the index: all at once, for it is made anew. Before another trampoline is made in that memory.</summary>
+    private void Sweep() => _index = _index.WithoutFreed();
+
+    private bool IsSliceOver => _proc.Process.Thread.IsSliceOver;
+
+    /// <summary>Between two steps: every processor passes through the kernel.</summary>
+    private bool TryPass() => _proc.Process.Thread.PassProcessors(_proc.Process) || _proc.Process.Thread.Visit(_proc.Process, new PassVisit(this));
+
+    private static void Demote(JumpSite[] chunk, bool isSeen)
+    {
+        if (!isSeen)
+        {
+            foreach (JumpSite site in chunk.Where(s => !s.IsTrap))
+            {
+                site.Demotion ??= "a thread of the process could not be looked at in time";
+            }
+        }
+    }
+
+    /// <summary>Takes one step at the sites that lead, or are armed, page by page.</summary>
+    private IEnumerable<bool> Take(JumpSite[] sites, JumpStep step, List<JumpSite> failing)
+    {
+        bool isArming = step <= JumpStep.JumpHead;
+        JumpSite[] meant = Array.FindAll(sites, s => s.State is JumpState.Leading or JumpState.Armed or JumpState.Leaving && !(isArming && (s.Demotion is not null || (s.IsTrap && step != JumpStep.Trap))) && !failing.Contains(s));
+        for (int first = 0; first < meant.Length;)
+        {
+            first += _text.WritePage(meant.AsSpan(first), step, failing);
+            if (IsSliceOver)
+            {
+                yield return true;
+                if (_proc.IsGone)
+                {
+                    yield break;
+                }
+            }
         }
     }
 }

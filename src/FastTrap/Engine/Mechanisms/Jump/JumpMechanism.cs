@@ -24,7 +24,7 @@ internal sealed partial class JumpMechanism : Mechanism
     private readonly Dictionary<Tracepoint, JumpSite> _byTracepoint = [];
     private readonly List<JumpSite> _released = [];
     private readonly List<(TracedTask Task, JumpSite Site)> _waiting = [];
-    private readonly List<TracedTask> _held = [];
+    private readonly List<(TracedTask Task, ulong Address)> _held = [];
     private readonly HashSet<JumpSite> _changed = [];
     private readonly HashSet<ulong> _islandBytes = [];
     private readonly List<(ulong Start, ulong Length)> _shared = [];
@@ -147,7 +147,7 @@ internal sealed partial class JumpMechanism : Mechanism
         {
             // Who comes here was not counted: by the trap in front of the window, if there is one, it is then.
             registers.ProgramCounter = site.IsBypassed && site.Tracepoint.Address < site.Start ? site.Tracepoint.Address : site.Start;
-            Hold(task);
+            Hold(task, registers.ProgramCounter);
             return true;
         }
 
@@ -168,7 +168,7 @@ internal sealed partial class JumpMechanism : Mechanism
         {
             // What is between the two is ENDBR64, which does nothing.
             registers.ProgramCounter = site.Start;
-            Hold(task);
+            Hold(task, registers.ProgramCounter);
             return true;
         }
 
@@ -266,13 +266,13 @@ internal sealed partial class JumpMechanism : Mechanism
         ProcStatus.TryRead(_platform, task.ThreadId, out ProcStatus? status, out _) && (status!.SigPnd & Signal.Bit(Signal.SIGTRAP)) != 0;
 
     /// <summary>Whether a thread waits for the first byte of a window: where it goes on is known.</summary>
-    public bool IsHeld(TracedTask task) => _held.Contains(task);
+    public bool IsHeld(TracedTask task) => _held.Exists(h => h.Task == task);
 
-    /// <summary>It waits until the first byte of a window is back.</summary>
-    private void Hold(TracedTask task)
+    /// <summary>It waits until the first byte of a window is back, to go on at an address.</summary>
+    private void Hold(TracedTask task, ulong address)
     {
         task.Hold();
-        _held.Add(task);
+        _held.Add((task, address));
     }
 
     private void Release(JumpSite site)

@@ -103,6 +103,9 @@ internal sealed class JumpSite(Tracepoint tracepoint, EnabledProbe[] consumers, 
     /// <summary>Whether its end was asked for.</summary>
     public bool IsReleased { get; set; }
 
+    /// <summary>Whether nobody is in its trampoline any more, whose memory is free.</summary>
+    public bool IsFreed { get; set; }
+
     /// <summary>Whether the tracepoint has a trap of its own meanwhile, by which hits are counted from then on.</summary>
     public bool IsBypassed { get; set; }
 

@@ -28,7 +28,8 @@ internal enum JumpStep : byte
 /// <remarks>Control thread, but for <see cref="Restore"/>. Between two bytes of a page that change those that do not are written as they are.</remarks>
 internal sealed class JumpText(IPlatform platform, TargetMemory memory)
 {
-    private const byte Trap = 0xcc;
+    public const byte Trap = 0xcc;
+
     private const int PageLength = 4096;
     private const ulong PageMask = ~(PageLength - 1UL);
 

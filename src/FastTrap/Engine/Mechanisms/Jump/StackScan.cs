@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using System.Runtime.Intrinsics;
 using FastTrap.Native;
 
 namespace FastTrap.Engine.Mechanisms;
@@ -47,6 +48,38 @@ internal sealed class StackScan(IPlatform platform)
         _frame = null;
     }
 
+    /// <summary>The next word that may be of interest: a thread stands while its stack is looked at.</summary>
+    private static int NextOf(ReadOnlySpan<ulong> words, int from, ulong lowest, ulong highest)
+    {
+        bool isSought = lowest <= highest;
+        Vector256<ulong> low = Vector256.Create(lowest);
+        Vector256<ulong> range = Vector256.Create(highest - lowest);
+        Vector256<ulong> selector = Vector256.Create(UserCodeSelector);
+        Vector256<ulong> selectors = Vector256.Create(UserCodeSelector | (UserStackSelector << 48));
+        int i = from;
+        for (; i <= words.Length - Vector256<ulong>.Count; i += Vector256<ulong>.Count)
+        {
+            Vector256<ulong> four = Vector256.Create(words[i..]);
+            Vector256<ulong> hits = Vector256.Equals(four, selector) | Vector256.Equals(four, selectors);
+            if (isSought)
+            {
+                hits |= Vector256.LessThanOrEqual(four - low, range);
+            }
+
+            if (hits != Vector256<ulong>.Zero)
+            {
+                break;
+            }
+        }
+
+        while (i < words.Length && !(isSought && words[i] - lowest <= highest - lowest) && words[i] is not (UserCodeSelector or (UserCodeSelector | (UserStackSelector << 48))))
+        {
+            i++;
+        }
+
+        return i;
+    }
+
     private int ScanOne(int threadId, ulong start, ulong lowest, ulong highest, Action<ulong> found, Queue<ulong> stacks)
     {
         int done = 0;
@@ -60,7 +93,7 @@ internal sealed class StackScan(IPlatform platform)
             }
 
             ReadOnlySpan<ulong> words = MemoryMarshal.Cast<byte, ulong>(_buffer.AsSpan(0, read & -sizeof(ulong)));
-            for (int i = 0; i < words.Length; i++)
+            for (int i = NextOf(words, 0, lowest, highest); i < words.Length; i = NextOf(words, i + 1, lowest, highest))
             {
                 ulong word = words[i];
                 if (lowest <= highest && word - lowest <= highest - lowest)

@@ -22,6 +22,7 @@ internal sealed class Journal(ProcessHandle process)
     private readonly Dictionary<JumpSite, (JournalVolume Volume, int Offset)> _entries = [];
     private readonly Dictionary<ulong, (JournalVolume Volume, int Offset)> _semaphores = [];
     private readonly List<(ulong Start, ulong Length)> _left = [];
+    private byte[] _entry = [];
 
     /// <summary>What is mapped in the target.</summary>
     public IEnumerable<(ulong Start, ulong Length)> Mapped => [.. _volumes.Select(v => (v.Address, (ulong)v.Memory.Length)), .. _left];
@@ -35,6 +36,7 @@ internal sealed class Journal(ProcessHandle process)
             return true;
         }
 
+        _entries.EnsureCapacity(_entries.Count + sites);
         long wanted = JournalLayout.EntriesOffset + ((long)sites * EntryLength);
         int length = (int)Math.Clamp((long)System.Numerics.BitOperations.RoundUpToPowerOf2((ulong)wanted), LeastLength, MostLength);
         return TryAddVolume(length, out reason);
@@ -43,7 +45,7 @@ internal sealed class Journal(ProcessHandle process)
     /// <summary>Writes down a site whose trampoline is written and whose text is not yet. False, with the reason, if there is no room, nor can there be.</summary>
     public bool TryAdd(JumpSite site, out string reason)
     {
-        byte[] entry = Make(site);
+        ReadOnlySpan<byte> entry = Make(site);
         if (!TryFindRoom(entry.Length, out reason))
         {
             return false;
@@ -154,42 +156,55 @@ internal sealed class Journal(ProcessHandle process)
         JournalReader.ReadBoot(platform, header.Slice(JournalLayout.BootOffset, JournalLayout.BootLength));
     }
 
-    private static byte[] Make(JumpSite site)
+    /// <summary>An entry, until the next is made: nothing is allocated while threads may wait.</summary>
+    private ReadOnlySpan<byte> Make(JumpSite site)
     {
         ReadOnlySpan<RelocatedPoint> points = site.Code!.Points;
         RelocatedBody body = site.Code.Body;
         int bytes = site.Original.Length + site.Patch.Length + site.IslandOriginal.Length + site.IslandPatch.Length;
         int pointsOffset = (JournalLayout.BytesOffset + bytes + 7) & ~7;
-        byte[] entry = new byte[pointsOffset + (points.Length * JournalLayout.PointLength)];
-        BinaryPrimitives.WriteUInt64LittleEndian(entry.AsSpan(JournalLayout.StartOffset), site.Start);
-        BinaryPrimitives.WriteUInt64LittleEndian(entry.AsSpan(JournalLayout.SiteOffset), site.Window.Site);
-        BinaryPrimitives.WriteUInt64LittleEndian(entry.AsSpan(JournalLayout.CodeOffset), site.Code.Address);
-        BinaryPrimitives.WriteUInt64LittleEndian(entry.AsSpan(JournalLayout.IslandOffset), site.Window.Island);
-        BinaryPrimitives.WriteInt32LittleEndian(entry.AsSpan(JournalLayout.CodeLengthOffset), site.Code.Length);
+        int length = pointsOffset + (points.Length * JournalLayout.PointLength);
+        if (_entry.Length < length)
+        {
+            _entry = new byte[length * 2];
+        }
+
+        Span<byte> entry = _entry.AsSpan(0, length);
+        entry.Clear();
+        BinaryPrimitives.WriteUInt64LittleEndian(entry[JournalLayout.StartOffset..], site.Start);
+        BinaryPrimitives.WriteUInt64LittleEndian(entry[JournalLayout.SiteOffset..], site.Window.Site);
+        BinaryPrimitives.WriteUInt64LittleEndian(entry[JournalLayout.CodeOffset..], site.Code.Address);
+        BinaryPrimitives.WriteUInt64LittleEndian(entry[JournalLayout.IslandOffset..], site.Window.Island);
+        BinaryPrimitives.WriteInt32LittleEndian(entry[JournalLayout.CodeLengthOffset..], site.Code.Length);
         entry[JournalLayout.WindowLengthOffset] = site.Window.Length;
         entry[JournalLayout.WindowCodeLengthOffset] = site.Window.CodeLength;
         entry[JournalLayout.PatchLengthOffset] = (byte)site.Patch.Length;
         entry[JournalLayout.OriginalLengthOffset] = (byte)site.Original.Length;
-        BinaryPrimitives.WriteInt32LittleEndian(entry.AsSpan(JournalLayout.PointCountOffset), points.Length);
-        BinaryPrimitives.WriteInt32LittleEndian(entry.AsSpan(JournalLayout.BodyOffset), body.Offset);
-        BinaryPrimitives.WriteInt32LittleEndian(entry.AsSpan(JournalLayout.BodyLengthOffset), body.Length);
-        int at = JournalLayout.BytesOffset;
-        foreach (byte[] part in new[] { site.Original, site.Patch, site.IslandOriginal, site.IslandPatch })
-        {
-            part.CopyTo(entry, at);
-            at += part.Length;
-        }
+        BinaryPrimitives.WriteInt32LittleEndian(entry[JournalLayout.PointCountOffset..], points.Length);
+        BinaryPrimitives.WriteInt32LittleEndian(entry[JournalLayout.BodyOffset..], body.Offset);
+        BinaryPrimitives.WriteInt32LittleEndian(entry[JournalLayout.BodyLengthOffset..], body.Length);
+        Span<byte> rest = entry[JournalLayout.BytesOffset..];
+        Append(site.Original, ref rest);
+        Append(site.Patch, ref rest);
+        Append(site.IslandOriginal, ref rest);
+        Append(site.IslandPatch, ref rest);
 
         for (int i = 0; i < points.Length; i++)
         {
-            Span<byte> point = entry.AsSpan(pointsOffset + (i * JournalLayout.PointLength));
+            Span<byte> point = entry[(pointsOffset + (i * JournalLayout.PointLength))..];
             BinaryPrimitives.WriteInt32LittleEndian(point, points[i].Offset);
             BinaryPrimitives.WriteInt32LittleEndian(point[JournalLayout.PushedOffset..], points[i].Pushed);
             BinaryPrimitives.WriteUInt64LittleEndian(point[JournalLayout.OriginalOffset..], points[i].Original);
         }
 
-        BinaryPrimitives.WriteUInt32LittleEndian(entry.AsSpan(JournalLayout.SumOffset), JournalLayout.Sum(entry));
+        BinaryPrimitives.WriteUInt32LittleEndian(entry[JournalLayout.SumOffset..], JournalLayout.Sum(entry));
         return entry;
+    }
+
+    private static void Append(byte[] part, ref Span<byte> rest)
+    {
+        part.CopyTo(rest);
+        rest = rest[part.Length..];
     }
 }
 

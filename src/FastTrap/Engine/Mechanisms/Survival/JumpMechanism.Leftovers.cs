@@ -68,7 +68,12 @@ internal sealed partial class JumpMechanism
             yield return true;
         }
 
-        _index = _index.Without(new HashSet<JumpSite>(sites));
+        foreach (JumpSite site in sites)
+        {
+            site.IsFreed = true;
+        }
+
+        Sweep();
         if (_proc.IsGone)
         {
             yield break;

@@ -28,6 +28,9 @@ internal sealed class Leftovers
     private readonly List<ulong> _semaphores = [];
     private readonly List<int> _descriptors = [];
 
+    /// <summary>Whether the process is a tracer itself, which has what it shares with its targets mapped, too: that is its own.</summary>
+    private bool _isTracer;
+
     private Leftovers()
     {
     }
@@ -75,16 +78,23 @@ internal sealed class Leftovers
 
         Leftovers leftovers = new();
         List<MemoryRegion> journals = [];
+        List<(ulong Start, ulong Length)> loose = [];
         for (int i = 0; i < maps.Count; i++)
         {
-            leftovers.Look(platform, processId, maps, i, journals);
+            leftovers.Look(platform, processId, maps, i, journals, loose);
         }
 
-        leftovers.FindDescriptors(platform, processId);
         foreach (MemoryRegion journal in journals)
         {
             byte[] bytes = ReadJournal(platform, processId, journal);
             bool isRead = JournalReader.TryReadOwner(platform, bytes, out int owner, out bool isAlive);
+            if (isRead ? isAlive && owner == processId : leftovers._isTracer)
+            {
+                leftovers._isTracer = true;
+                continue;
+            }
+
+            leftovers._regions.Add((journal.Start, journal.Length));
             problem = "its version is not known here";
             if (!isRead || !JournalReader.TryRead(bytes, leftovers.IsTrampoline, leftovers._sites, leftovers._semaphores, out problem))
             {
@@ -95,6 +105,12 @@ internal sealed class Leftovers
             leftovers.OwnerProcessId = owner;
             leftovers.IsOwnerAlive = isAlive;
             problem = null;
+        }
+
+        if (!leftovers._isTracer)
+        {
+            leftovers._regions.AddRange(loose);
+            leftovers.FindDescriptors(platform, processId);
         }
 
         if (leftovers._regions.Count != 0 || leftovers._descriptors.Count != 0)
@@ -118,7 +134,7 @@ internal sealed class Leftovers
         return false;
     }
 
-    private void Look(IPlatform platform, int processId, List<MemoryRegion> maps, int index, List<MemoryRegion> journals)
+    private void Look(IPlatform platform, int processId, List<MemoryRegion> maps, int index, List<MemoryRegion> journals, List<(ulong Start, ulong Length)> loose)
     {
         MemoryRegion region = maps[index];
         if (!region.Path.StartsWith(Prefix, StringComparison.Ordinal))
@@ -139,6 +155,12 @@ internal sealed class Leftovers
         }
 
         ulong length = region.Length;
+        if (region.Path is CodeName or GuardName or CoverName && !region.IsExecutable)
+        {
+            _isTracer = true;
+            return;
+        }
+
         switch (region.Path)
         {
             case CodeName:
@@ -156,13 +178,15 @@ internal sealed class Leftovers
                 break;
             case JournalName:
                 journals.Add(region);
-                break;
+                return;
             case DataName when index + 1 < maps.Count && maps[index + 1] is { Access: MemoryAccess.Read, Path.Length: 0 } behind
                 && behind.Start == region.End && behind.Length >= DataGuardLength:
                 length += DataGuardLength;
                 break;
             default:
-                break;
+                // No guard behind it: a tracer's own view, or the last that one has made before it was killed.
+                loose.Add((region.Start, length));
+                return;
         }
 
         _regions.Add((region.Start, length));
