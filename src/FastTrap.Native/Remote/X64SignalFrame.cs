@@ -112,6 +112,10 @@ internal static class X64SignalFrame
         const long FirstRestart = -516;
         const long LastRestart = -512;
         const ulong RestartSystemCall = 219;
+        const uint Poll = 7;
+        const uint Nanosleep = 35;
+        const uint Futex = 202;
+        const uint ClockNanosleep = 230;
         if ((long)registers[X64Register.OrigRax] < 0 || (long)registers[X64Register.Rax] is not (>= FirstRestart and <= LastRestart and not -515))
         {
             return registers;
@@ -121,9 +125,10 @@ internal static class X64SignalFrame
         registers[X64Register.Rax] = registers[X64Register.OrigRax];
         Span<byte> move = stackalloc byte[1 + sizeof(uint)];
         if (registers[X64Register.OrigRax] == RestartSystemCall
-            && platform.ReadMemory(processId, registers.ProgramCounter - (ulong)move.Length, move) == move.Length && move[0] == MoveToEax)
+            && platform.ReadMemory(processId, registers.ProgramCounter - (ulong)move.Length, move) == move.Length && move[0] == MoveToEax
+            && BinaryPrimitives.ReadUInt32LittleEndian(move[1..]) is var number and (Poll or Nanosleep or Futex or ClockNanosleep))
         {
-            registers[X64Register.Rax] = BinaryPrimitives.ReadUInt32LittleEndian(move[1..]);
+            registers[X64Register.Rax] = number;
         }
 
         return registers;

@@ -59,7 +59,7 @@ internal sealed partial class ControlThread
 
     /// <summary>
     /// Goes to each CPU on which a process may run: then whoever ran there has passed through the kernel, and no processor holds code from before. False where that cannot be done: on CPUs that are not ours, and beside real-time threads, which may not
-    /// let us in. Control thread only.
+    /// let us in. Reports are handled meanwhile. Control thread only.
     /// </summary>
     public bool PassProcessors(ProcessHandle process)
     {

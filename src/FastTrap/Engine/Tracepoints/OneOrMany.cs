@@ -21,7 +21,7 @@ internal readonly struct OneOrMany<T>
 
     public OneOrMany<T> With(T item) => _items is null ? new(item) : new([.. ToArray(), item]);
 
-    public OneOrMany<T> Without(T item) => new(Array.FindAll(ToArray(), other => other != item));
+    public OneOrMany<T> Without(T item) => _items is T[] many ? new(Array.FindAll(many, other => other != item)) : ReferenceEquals(_items, item) ? default : this;
 
     public bool Contains(T item) => ReferenceEquals(_items, item) || (_items is T[] many && Array.IndexOf(many, item) >= 0);
 

@@ -44,6 +44,31 @@ public sealed class EscapeTests : LiveTest
         Assert.That(target.Lines, Has.None.StartsWith("FAIL"));
     }
 
+    /// <summary>An interrupted sleep goes on by restart_syscall, which a signal frame cannot hold: it begins anew.</summary>
+    [Test]
+    public void SleepsAreNotInterruptedHoweverOftenTracersDie()
+    {
+        const string ClockNanosleep = "230";
+        const string Poll = "7";
+        using TargetProcess target = TargetProcess.StartTarget("eintr");
+        Assert.That(EscapeRoute.TryFind(LinuxPlatform.Instance, target.ProcessId, out EscapeRoute route), Is.True);
+        int[] sleepers = [.. ReadThreads(target).Where(t => File.ReadAllText($"/proc/{target.ProcessId}/task/{t}/syscall").Split(' ')[0] is ClockNanosleep or Poll)];
+        Assert.That(sleepers, Has.Length.EqualTo(3));
+        foreach (int thread in sleepers)
+        {
+            RemoteResult? result = null;
+            for (int calls = 1; result is null; calls++)
+            {
+                result = Call(target.ProcessId, thread, route.CallAddress, route, calls);
+            }
+
+            Assert.That(result.Value.Error, Is.EqualTo(Errno.None));
+        }
+
+        target.SendLine("end");
+        Assert.That(target.WaitForExit(), Is.EqualTo(new TargetExit(0, 0)), string.Join('\n', target.Lines));
+    }
+
     /// <summary>The control: it is the route that brings threads back.</summary>
     [Test]
     public void WithoutTheRouteADeathOfTheTracerHurts()

@@ -147,9 +147,20 @@ internal sealed partial class JumpMechanism
     /// <summary>The consumers of a tracepoint in the order in which they are told of hits, if all have programs.</summary>
     private static bool TryFindPrograms(Tracepoint tracepoint, out EnabledProbe[] consumers, out string reason)
     {
-        consumers = [.. tracepoint.Before.ToArray().Concat(tracepoint.After.ToArray()).SelectMany(p => p.Enabled.ToArray())];
+        consumers = ConsumersOf(tracepoint);
         reason = "a consumer of the instruction has no program";
         return consumers.Length != 0 && Array.TrueForAll(consumers, c => c.Enabling.Program is not null);
+    }
+
+    private static EnabledProbe[] ConsumersOf(Tracepoint tracepoint)
+    {
+        if (tracepoint is { Before.Count: 1, After.IsEmpty: true } or { Before.IsEmpty: true, After.Count: 1 })
+        {
+            // As nearly all are, of whole libraries.
+            return (tracepoint.Before.IsEmpty ? tracepoint.After : tracepoint.Before).ToArray()[0].Enabled.ToArray();
+        }
+
+        return [.. tracepoint.Before.ToArray().Concat(tracepoint.After.ToArray()).SelectMany(p => p.Enabled.ToArray())];
     }
 
     /// <summary>Has the target prepared for the programs, each once.</summary>
@@ -283,7 +294,7 @@ internal sealed partial class JumpMechanism
 
     private bool TryBuild(JumpSite site, int expectedSites, out string reason)
     {
-        List<byte> bodies = [];
+        byte[] bodies = [];
         foreach (EnabledProbe consumer in site.Consumers)
         {
             if (!consumer.Enabling.Program!.TryCompile(consumer, site.Tracepoint, out byte[]? body, out reason))
@@ -291,10 +302,10 @@ internal sealed partial class JumpMechanism
                 return false;
             }
 
-            bodies.AddRange(body);
+            bodies = bodies.Length == 0 ? body : [.. bodies, .. body];
         }
 
-        if (!_code.TryFind(site.Start, bodies.Count + RelocatedLength, (long)expectedSites * (bodies.Count + LongestWindow), out TrampolineArea? area, out reason)
+        if (!_code.TryFind(site.Start, bodies.Length + RelocatedLength, (long)expectedSites * (bodies.Length + LongestWindow), out TrampolineArea? area, out reason)
             || !_journal.TryReserve(expectedSites, out reason))
         {
             return false;
@@ -302,7 +313,7 @@ internal sealed partial class JumpMechanism
 
         PatchWindow window = site.Window;
         _relocator.Begin(window, site.IsTrap ? WithoutMark(site.Original) : site.Original, area.Next);
-        if (!_relocator.TryMoveUntil(window.Site, out WindowRefusal refusal) || !TryAddBody(site, [.. bodies], out refusal) || !_relocator.TryFinish(out refusal))
+        if (!_relocator.TryMoveUntil(window.Site, out WindowRefusal refusal) || !TryAddBody(site, bodies, out refusal) || !_relocator.TryFinish(out refusal))
         {
             reason = refusal.Describe();
             return false;

@@ -198,7 +198,7 @@ internal sealed partial class JumpMechanism
     private void ReleaseRestored()
     {
         Span<byte> first = stackalloc byte[1];
-        for (int i = _held.Count - 1; i >= 0; i--)
+        for (int i = _held.Count - 1; i >= 0; i = Math.Min(i, _held.Count) - 1)
         {
             (TracedTask task, ulong address) = _held[i];
             if (_platform.ReadCode(_memory, address, first) == first.Length && first[0] != JumpText.Trap)

@@ -11,7 +11,7 @@ internal abstract class JumpVisit(JumpMechanism mechanism) : IThreadVisit
     /// <summary>Whether a sleeping thread need not be stopped.</summary>
     public virtual bool TryPass(TracedTask task, in ProcSystemCall sleep) =>
         !Mechanism.Contains(sleep.ProgramCounter)
-        && !(Mechanism.Index.FindWindow(sleep.ProgramCounter) is { } site && (site.IsInside(sleep.ProgramCounter) || (site.IsBypassed && sleep.ProgramCounter == site.Start)));
+        && !(Mechanism.Index.FindWindow(sleep.ProgramCounter) is { State: not JumpState.Gone } site && (site.IsInside(sleep.ProgramCounter) || (site.IsBypassed && sleep.ProgramCounter == site.Start)));
 
     public virtual VisitOutcome Look(TracedTask task, ref RegisterSet registers) => LeavePatch(task, ref registers) ? VisitOutcome.Changed : VisitOutcome.Unchanged;
 
