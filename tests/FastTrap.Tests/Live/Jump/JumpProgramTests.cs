@@ -69,14 +69,11 @@ public sealed class JumpProgramTests : LiveTest
         const int Rounds = 3;
         for (int round = 0; round < Rounds; round++)
         {
-            // It reads the next order when it has done the last: there is work in all rounds.
-            python.SendLine("40");
-        }
-
-        for (int round = 0; round < Rounds; round++)
-        {
+            // It reads the next order when it has done the last: there is work while probes come, and when they are there.
+            python.SendLine("150");
             ProbeSum entries = await EnableTimed(process, "pid*:libc.so.6:*:entry");
             ProbeSum returns = await EnableTimed(process, "pid*:libc.so.6:*:return");
+            python.SendLine("5");
             WaitUntil(() => entries.Count > 1000 && returns.Count > 1000, "hits");
             Assert.That(entries.Mechanisms.Jump, Is.GreaterThan(2000));
             Assert.That(returns.Mechanisms.Jump, Is.GreaterThan(2000));
@@ -84,7 +81,7 @@ public sealed class JumpProgramTests : LiveTest
             await returns.DisposeAsync();
         }
 
-        for (int round = 0; round < Rounds; round++)
+        for (int order = 0; order < 2 * Rounds; order++)
         {
             Assert.That(python.ReadLineStarting("digest "), Is.EqualTo(digest));
         }
