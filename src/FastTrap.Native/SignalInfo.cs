@@ -22,6 +22,10 @@ internal unsafe struct SignalInfo
     [FieldOffset(20)]
     public uint si_uid;
 
+    /// <summary>Of waitid: how a thread has stopped or ended.</summary>
+    [FieldOffset(24)]
+    public int si_status;
+
     /// <summary>The address of a fault, or of the instruction (SIGILL, SIGFPE, SIGTRAP).</summary>
     [FieldOffset(16)]
     public ulong si_addr;

@@ -12,6 +12,10 @@ internal static unsafe partial class LibC
 
     // sys/wait.h, linux/wait.h
     public const int WNOHANG = 1;
+    public const int WEXITED = 4;
+    public const int WNOWAIT = 0x01000000;
+    public const int P_ALL = 0;
+    public const int CLD_TRAPPED = 4;
     public const int __WNOTHREAD = 0x20000000;
     public const int __WALL = 0x40000000;
 
@@ -37,6 +41,9 @@ internal static unsafe partial class LibC
 
     [LibraryImport(Library, SetLastError = true)]
     public static partial int wait4(int pid, int* status, int options, void* usage);
+
+    [LibraryImport(Library, SetLastError = true)]
+    public static partial int waitid(int kind, int id, SignalInfo* info, int options);
 
     [LibraryImport(Library, SetLastError = true)]
     public static partial nint process_vm_readv(

@@ -150,6 +150,20 @@ internal sealed unsafe partial class LinuxPlatform
         return id >= 0 ? id : -(int)LibC.LastError;
     }
 
+    public int Peek(bool block, out WaitStatus status)
+    {
+        if (block)
+        {
+            AdmitWakeSignal();
+        }
+
+        SignalInfo info = default;
+        int options = LibC.WEXITED | LibC.WNOWAIT | LibC.__WALL | LibC.__WNOTHREAD | (block ? 0 : LibC.WNOHANG);
+        int error = LibC.waitid(LibC.P_ALL, 0, &info, options);
+        status = new WaitStatus(error == 0 && info.si_code == LibC.CLD_TRAPPED ? (info.si_status << 8) | 0x7f : 0);
+        return error == 0 ? info.si_pid : -(int)LibC.LastError;
+    }
+
     /// <summary>Nothing changes when a request that failed is made again, for its error number.</summary>
     private static Errno Ptrace(int request, int threadId, nint address, nint data) =>
         LibC.ptrace_quick(request, threadId, address, data) != -1 ? Errno.None : Check(LibC.ptrace(request, threadId, address, data));

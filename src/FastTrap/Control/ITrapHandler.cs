@@ -46,6 +46,9 @@ internal interface ITrapHandler
     /// <summary>A thread executed a trap at <paramref name="trapAddress"/>; its registers have the pc as the kernel left it.</summary>
     TrapOutcome OnTrap(TracedTask task, ref RegisterSet registers, ulong trapAddress);
 
+    /// <summary>Where a thread that has executed a trap at an address goes on, whoever answers it: code in the target does so, too, where there is no tracer. 0: only <see cref="OnTrap"/> can tell.</summary>
+    ulong FindWayFrom(ulong trapAddress);
+
     /// <summary>The thread whose trap the handler answered last goes on.</summary>
     void OnResumed();
 

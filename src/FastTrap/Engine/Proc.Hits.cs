@@ -31,6 +31,8 @@ internal sealed partial class Proc
         return _slots.Contains(trapAddress) ? OnSlotTrap(task, ref registers, trapAddress) : TrapOutcome.NotOurs;
     }
 
+    public ulong FindWayFrom(ulong trapAddress) => _jump.FindWayFrom(trapAddress);
+
     public bool IsAnyTrapAt(ulong address)
     {
         if (_slots.Contains(address))

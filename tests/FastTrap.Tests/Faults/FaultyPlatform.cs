@@ -148,6 +148,8 @@ internal sealed class FaultyPlatform : IPlatform
         return id;
     }
 
+    public int Peek(bool block, out WaitStatus status) => s_real.Peek(block, out status);
+
     public Errno WakeThread(int threadId) => Call(() => s_real.WakeThread(threadId));
 
     public Errno SetAffinity(int threadId, ReadOnlySpan<int> cpus)

@@ -61,6 +61,9 @@ internal sealed class TracedTask(int threadId, ProcessHandle process)
     /// <summary>Stopped on a trap, and nobody has said yet how it goes on: its pc is where the trap left it.</summary>
     public bool HasUnansweredTrap { get; set; }
 
+    /// <summary>The trap from which it was led before the report of its stop was taken; 0: it was not.</summary>
+    public ulong LedFrom { get; set; }
+
     /// <summary>Stopped by job control while it was held or made a remote system call: it is to be left there, not continued.</summary>
     public bool IsJobControlStopped { get; set; }
 

@@ -205,6 +205,11 @@ internal sealed partial class ControlThread
         }
 
         _registersAtStop = _registers;
+        if (task.LedFrom != 0)
+        {
+            _registers.ProgramCounter = task.LedFrom + 1;
+            task.LedFrom = 0;
+        }
 
         // int3 leaves the pc behind itself, brk on itself.
         ulong trapAddress = process.Architecture == Architecture.X64 ? _registers.ProgramCounter - 1 : _registers.ProgramCounter;
@@ -249,6 +254,32 @@ internal sealed partial class ControlThread
 
         Resume(task, 0);
         process.Handler?.OnResumed();
+    }
+
+    /// <summary>Before the report of a trap is taken: puts the thread to where the guard would lead it. x86-64.</summary>
+    private void LeadAhead(TracedTask task)
+    {
+        ProcessHandle process = task.Process;
+        if (process.Architecture != Architecture.X64 || process.Handler is not { } handler)
+        {
+            return;
+        }
+
+        _registers = new RegisterSet(process.Architecture);
+        if (_platform.GetRegisters(task.ThreadId, ref _registers) != Errno.None || _platform.GetSignalInfo(task.ThreadId, out SignalInfo info) != Errno.None)
+        {
+            return;
+        }
+
+        ulong trapAddress = _registers.ProgramCounter - 1;
+        if (process.IsTrapInstruction(info) && process.ControlBreakpoints.Find(trapAddress) is null && handler.FindWayFrom(trapAddress) is var way and not 0)
+        {
+            _registers.ProgramCounter = way;
+            if (_platform.SetRegisters(task.ThreadId, _registers) == Errno.None)
+            {
+                task.LedFrom = trapAddress;
+            }
+        }
     }
 
     /// <summary>A SIGTRAP that belongs to no tracepoint: ours of a moment ago, or the target's own business.</summary>

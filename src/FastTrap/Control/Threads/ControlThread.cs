@@ -63,6 +63,9 @@ internal sealed partial class ControlThread
     /// <summary>Whether the caller is the control thread itself: a handler's code.</summary>
     public bool IsCurrent => Environment.CurrentManagedThreadId == _thread.ManagedThreadId;
 
+    /// <summary>Whether one of its processes has, or had, a guard: code that leads threads from traps when there is no tracer. Control thread only.</summary>
+    public bool HasGuarded { get; set; }
+
     /// <summary>The passes of its loop, for whoever waits until it uses nothing of before.</summary>
     public PassCounter Passes { get; } = new();
 
@@ -284,7 +287,7 @@ internal sealed partial class ControlThread
             if (_queue.IsEmpty)
             {
                 Passes.Rest();
-                id = _platform.Wait(-1, block: true, out status);
+                id = Take(block: true, out status);
                 _lastIdle = Stopwatch.GetTimestamp();
                 Passes.Pass();
             }
@@ -309,9 +312,35 @@ internal sealed partial class ControlThread
     private int Ask(out WaitStatus status)
     {
         long now = Stopwatch.GetTimestamp();
-        int id = _platform.Wait(-1, block: false, out status);
+        int id = Take(block: false, out status);
         _lastIdle = id == 0 ? now : _lastIdle;
         return id;
+    }
+
+    /// <summary>
+    /// The next report. With it the kernel forgets the signal that a thread has stopped for: were the tracer killed then, a thread would go on behind the trap it has executed. So one that a guard would lead is led before.
+    /// </summary>
+    private int Take(bool block, out WaitStatus status)
+    {
+        if (!HasGuarded)
+        {
+            return _platform.Wait(-1, block, out status);
+        }
+
+        int id = _platform.Peek(block, out status);
+        if (id <= 0)
+        {
+            return id;
+        }
+
+        if (status is { Stopped: true, IsSystemCallStop: false, Event: PtraceEvent.None, StopSignal: Signal.SIGTRAP } && _tasks.TryGetValue(id, out TracedTask? task))
+        {
+            LeadAhead(task);
+        }
+
+        // It may have been killed meanwhile: its end is another report.
+        id = _platform.Wait(id, block: false, out status);
+        return id == -(int)Errno.ECHILD ? 0 : id;
     }
 
     private int Poll(out WaitStatus status)

@@ -90,6 +90,9 @@ internal sealed partial class GuestPlatform
         return Get(PtraceRequest.PTRACE_GETEVENTMSG, threadId, 0, MemoryMarshal.AsBytes(new Span<ulong>(ref message)));
     }
 
+    /// <summary>For guards only, which there are none of on arm64.</summary>
+    public int Peek(bool block, out WaitStatus status) => throw new NotSupportedException();
+
     public int Wait(int threadId, bool block, out WaitStatus status)
     {
         const ulong WNOHANG = 1;

@@ -109,6 +109,8 @@ internal sealed class FilePlatform : IPlatform
 
     public int Wait(int threadId, bool block, out WaitStatus status) => throw new NotSupportedException();
 
+    public int Peek(bool block, out WaitStatus status) => throw new NotSupportedException();
+
     public Errno WakeThread(int threadId) => throw new NotSupportedException();
 
     public Errno SetAffinity(int threadId, ReadOnlySpan<int> cpus) => throw new NotSupportedException();

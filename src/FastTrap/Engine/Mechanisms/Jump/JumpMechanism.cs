@@ -137,23 +137,29 @@ internal sealed partial class JumpMechanism : Mechanism
     /// <summary>A trap at the first byte of a window sends the thread into the trampoline. No lock, no allocation.</summary>
     public bool TryLead(TracedTask task, ref RegisterSet registers, ulong trapAddress)
     {
-        if (_index.FindStart(trapAddress) is not { State: JumpState.Leading or JumpState.Armed or JumpState.Leaving } site
-            || (site.IsBypassed && site.Tracepoint.Address == site.Start) || !task.StoppedByTrapInstruction)
+        if (!task.StoppedByTrapInstruction || FindLeading(trapAddress) is not { } site)
         {
             return false;
         }
 
+        registers.ProgramCounter = WayFrom(site);
         if (site.State == JumpState.Leaving)
         {
-            // Who comes here was not counted: by the trap in front of the window, if there is one, it is then.
-            registers.ProgramCounter = site.IsBypassed && site.Tracepoint.Address < site.Start ? site.Tracepoint.Address : site.Start;
             Hold(task, registers.ProgramCounter);
-            return true;
         }
 
-        registers.ProgramCounter = site.Code!.Address;
         return true;
     }
+
+    /// <summary>Where a trap leads that stands at the first byte of a window; 0: none does.</summary>
+    public ulong FindWayFrom(ulong trapAddress) => FindLeading(trapAddress) is { } site ? WayFrom(site) : 0;
+
+    private JumpSite? FindLeading(ulong trapAddress) =>
+        _index.FindStart(trapAddress) is { State: JumpState.Leading or JumpState.Armed or JumpState.Leaving } site && !(site.IsBypassed && site.Tracepoint.Address == site.Start) ? site : null;
+
+    /// <summary>Who comes to one that is being left was not counted: by the trap in front of the window, if there is one, it is then.</summary>
+    private static ulong WayFrom(JumpSite site) =>
+        site.State != JumpState.Leaving ? site.Code!.Address : site.IsBypassed && site.Tracepoint.Address < site.Start ? site.Tracepoint.Address : site.Start;
 
     /// <summary>A thread that was counted at a tracepoint in front of its window does not come to the window's trap, where it would be counted again.</summary>
     public bool TryBypass(Tracepoint tracepoint, TracedTask task, ref RegisterSet registers)
