@@ -70,7 +70,7 @@ public sealed class JumpProgramTests : LiveTest
         for (int round = 0; round < Rounds; round++)
         {
             // It reads the next order when it has done the last: there is work while probes come, and when they are there.
-            python.SendLine("150");
+            python.SendLine("60");
             ProbeSum entries = await EnableTimed(process, "pid*:libc.so.6:*:entry");
             ProbeSum returns = await EnableTimed(process, "pid*:libc.so.6:*:return");
             python.SendLine("5");
