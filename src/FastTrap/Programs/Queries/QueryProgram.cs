@@ -424,7 +424,7 @@ internal sealed class QueryReader : IDisposable
     public QueryReader(QueryProgram program, SharedRegion region, IPlatform platform)
     {
         _program = program;
-        _clock = new CounterClock(platform);
+        _clock = CounterClock.Of(platform);
         _reader = new LaneReader(region);
         _merged = new MergedReader(_reader, _clock, s_patience);
     }

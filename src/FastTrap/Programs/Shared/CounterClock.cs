@@ -4,8 +4,8 @@ namespace FastTrap.Programs.Shared;
 
 /// <summary>Turns ticks of the processor's time counter into nanoseconds of CLOCK_MONOTONIC.</summary>
 /// <remarks>
-/// One thread at a time. The two clocks are compared at the beginning, soon after, and then in ever longer distances up to a second, for one of them may be slewed. Between comparisons the clock is a straight line; each line begins where the one before has come to,
-/// and leads to where it should have been, so that times never go back. Ticks of the past are turned by the lines of their time, as long as these are remembered.
+/// Any thread. The two clocks are compared at the beginning, soon after, and then in ever longer distances up to a second, for one of them may be slewed. Between comparisons the clock is a straight line; each line begins where the one before has come to,
+/// and leads to where it should have been, so that times never go back. All who compare times use one (<see cref="Of"/>): two of them differ by more than a call takes. Ticks of the past are turned by the lines of their time, as long as these are remembered.
 /// </remarks>
 internal sealed class CounterClock
 {
@@ -13,9 +13,12 @@ internal sealed class CounterClock
     private const long FirstDistanceNs = 1_000_000;
     private const long LargestDistanceNs = 1_000_000_000;
 
+    private static readonly Lock s_gate = new();
+    private static CounterClock? s_clock;
+
+    private readonly Lock _gate = new();
     private readonly Func<ClockSample> _read;
-    private readonly Line[] _lines = new Line[MaximumLines];
-    private int _count;
+    private volatile Line[] _lines = [];
     private ClockSample _last;
     private long _distance = FirstDistanceNs;
 
@@ -29,19 +32,31 @@ internal sealed class CounterClock
     {
         _read = read;
         _last = read();
-        _lines[0] = new Line(_last.Counter, _last.Nanoseconds, 0);
+    }
+
+    /// <summary>The one of this process.</summary>
+    /// <exception cref="FastTrapException">The counter cannot be read.</exception>
+    public static CounterClock Of(IPlatform platform)
+    {
+        lock (s_gate)
+        {
+            return s_clock ??= new CounterClock(platform);
+        }
     }
 
     /// <summary>Ticks of the counter for each nanosecond; 0 before the second comparison.</summary>
-    public double TicksPerNanosecond => _count == 0 ? 0 : 1 / _lines[_count - 1].NsPerTick;
+    public double TicksPerNanosecond => _lines is [.., var last] ? 1 / last.NsPerTick : 0;
 
     /// <summary>The counter now. Compares the clocks if it is time to.</summary>
     public ulong Now()
     {
         ClockSample now = _read();
-        if (now.Nanoseconds - _last.Nanoseconds >= _distance)
+        lock (_gate)
         {
-            Compare(now);
+            if (now.Nanoseconds - _last.Nanoseconds >= _distance)
+            {
+                Compare(now);
+            }
         }
 
         return now.Counter;
@@ -50,44 +65,39 @@ internal sealed class CounterClock
     /// <summary>Turns ticks into nanoseconds; of ticks that are later than others the time is not earlier.</summary>
     public long ToNanoseconds(ulong ticks)
     {
-        while (_count == 0)
+        Line[] lines = _lines;
+        while (lines.Length == 0)
         {
             // Once, and not longer than the first distance.
             Now();
+            lines = _lines;
         }
 
-        int line = _count - 1;
-        while (line > 0 && (long)(ticks - _lines[line].Counter) < 0)
+        int line = lines.Length - 1;
+        while (line > 0 && (long)(ticks - lines[line].Counter) < 0)
         {
             line--;
         }
 
-        return _lines[line].At(ticks);
+        return lines[line].At(ticks);
     }
 
     /// <summary>Adds a comparison.</summary>
     private void Compare(in ClockSample now)
     {
         double rate = (double)(now.Nanoseconds - _last.Nanoseconds) / (now.Counter - _last.Counter);
-        if (_count == 0)
-        {
-            _lines[0] = new Line(_last.Counter, _last.Nanoseconds, rate);
-            _count = 1;
-        }
-        else
+        if (_lines is [.., var last])
         {
             // From where we are to where we should be after as long again; never backwards, and never so fast or slow that it would be noticed.
-            long here = _lines[_count - 1].At(now.Counter);
+            long here = last.At(now.Counter);
             double behind = now.Nanoseconds - here;
             double ahead = now.Counter - _last.Counter;
             double slewed = Math.Clamp(rate + (behind / ahead), rate / 2, rate * 2);
-            if (_count == MaximumLines)
-            {
-                Array.Copy(_lines, 1, _lines, 0, MaximumLines - 1);
-                _count--;
-            }
-
-            _lines[_count++] = new Line(now.Counter, here, slewed);
+            _lines = [.. _lines.Skip(_lines.Length == MaximumLines ? 1 : 0), new Line(now.Counter, here, slewed)];
+        }
+        else
+        {
+            _lines = [new Line(_last.Counter, _last.Nanoseconds, rate)];
         }
 
         _last = now;
