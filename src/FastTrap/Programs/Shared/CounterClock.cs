@@ -18,7 +18,7 @@ internal sealed class CounterClock
 
     private readonly Lock _gate = new();
     private readonly Func<ClockSample> _read;
-    private volatile Line[] _lines = [];
+    private volatile Row _row = new();
     private ClockSample _last;
     private long _distance = FirstDistanceNs;
 
@@ -45,7 +45,7 @@ internal sealed class CounterClock
     }
 
     /// <summary>Ticks of the counter for each nanosecond; 0 before the second comparison.</summary>
-    public double TicksPerNanosecond => _lines is [.., var last] ? 1 / last.NsPerTick : 0;
+    public double TicksPerNanosecond => _row is { Count: > 0 and var count } row ? 1 / row.Lines[count - 1].NsPerTick : 0;
 
     /// <summary>The counter now. Compares the clocks if it is time to.</summary>
     public ulong Now()
@@ -65,39 +65,46 @@ internal sealed class CounterClock
     /// <summary>Turns ticks into nanoseconds; of ticks that are later than others the time is not earlier.</summary>
     public long ToNanoseconds(ulong ticks)
     {
-        Line[] lines = _lines;
-        while (lines.Length == 0)
+        Row row = _row;
+        int line = row.Count - 1;
+        while (line < 0)
         {
             // Once, and not longer than the first distance.
             Now();
-            lines = _lines;
+            row = _row;
+            line = row.Count - 1;
         }
 
-        int line = lines.Length - 1;
-        while (line > 0 && (long)(ticks - lines[line].Counter) < 0)
+        while (line > 0 && (long)(ticks - row.Lines[line].Counter) < 0)
         {
             line--;
         }
 
-        return lines[line].At(ticks);
+        return row.Lines[line].At(ticks);
     }
 
     /// <summary>Adds a comparison.</summary>
     private void Compare(in ClockSample now)
     {
         double rate = (double)(now.Nanoseconds - _last.Nanoseconds) / (now.Counter - _last.Counter);
-        if (_lines is [.., var last])
+        Row row = _row;
+        if (row.Count == 0)
         {
-            // From where we are to where we should be after as long again; never backwards, and never so fast or slow that it would be noticed.
-            long here = last.At(now.Counter);
-            double behind = now.Nanoseconds - here;
-            double ahead = now.Counter - _last.Counter;
-            double slewed = Math.Clamp(rate + (behind / ahead), rate / 2, rate * 2);
-            _lines = [.. _lines.Skip(_lines.Length == MaximumLines ? 1 : 0), new Line(now.Counter, here, slewed)];
+            row.Add(new Line(_last.Counter, _last.Nanoseconds, rate));
         }
         else
         {
-            _lines = [new Line(_last.Counter, _last.Nanoseconds, rate)];
+            // From where we are to where we should be after as long again; never backwards, and never so fast or slow that it would be noticed.
+            long here = row.Lines[row.Count - 1].At(now.Counter);
+            double behind = now.Nanoseconds - here;
+            double ahead = now.Counter - _last.Counter;
+            double slewed = Math.Clamp(rate + (behind / ahead), rate / 2, rate * 2);
+            if (row.Count == MaximumLines)
+            {
+                _row = row = row.LaterHalf();
+            }
+
+            row.Add(new Line(now.Counter, here, slewed));
         }
 
         _last = now;
@@ -115,5 +122,32 @@ internal sealed class CounterClock
     private readonly record struct Line(ulong Counter, long Nanoseconds, double NsPerTick)
     {
         public long At(ulong ticks) => Nanoseconds + (long)((long)(ticks - Counter) * NsPerTick);
+    }
+
+    /// <summary>Lines, which once they are there stay as they are, for readers that hold no lock.</summary>
+    private sealed class Row
+    {
+        private volatile int _count;
+
+        public Line[] Lines { get; } = new Line[MaximumLines];
+
+        public int Count => _count;
+
+        public void Add(in Line line)
+        {
+            Lines[_count] = line;
+            _count++;
+        }
+
+        public Row LaterHalf()
+        {
+            Row half = new();
+            foreach (ref readonly Line line in Lines.AsSpan(MaximumLines / 2))
+            {
+                half.Add(line);
+            }
+
+            return half;
+        }
     }
 }
