@@ -333,15 +333,26 @@ internal sealed partial class ControlThread
             return id;
         }
 
-        if (status is { Stopped: true, IsSystemCallStop: false, Event: PtraceEvent.None, StopSignal: Signal.SIGTRAP } && _tasks.TryGetValue(id, out TracedTask? task))
+        if (IsTrap(status) && _tasks.TryGetValue(id, out TracedTask? led))
         {
-            LeadAhead(task);
+            LeadAhead(led);
+        }
+        else
+        {
+            led = null;
         }
 
-        // It may have been killed meanwhile: its end is another report.
+        // It may have been killed meanwhile: its end is another report, and after an exec its id is another program's.
         id = _platform.Wait(id, block: false, out status);
+        if (led is not null && (id <= 0 || !IsTrap(status)))
+        {
+            led.LedFrom = 0;
+        }
+
         return id == -(int)Errno.ECHILD ? 0 : id;
     }
+
+    private static bool IsTrap(WaitStatus status) => status is { Stopped: true, IsSystemCallStop: false, Event: PtraceEvent.None, StopSignal: Signal.SIGTRAP };
 
     private int Poll(out WaitStatus status)
     {
