@@ -368,7 +368,7 @@ public sealed partial class TracedProcess : IAsyncDisposable
         if (Architecture == Architecture.X64 && work.Any(w => w.Enabling.Program?.MayBeCode == true))
         {
             _handle.Handler = proc;
-            proc.Jump.PrepareToBeOutlived(work.Sum(w => w.Specs.Count));
+            proc.Jump.Traps.Begin(work.Sum(w => w.Specs.Count));
         }
 
         // What is loaded later may stand where something else stood: probes of what goes must go with it.

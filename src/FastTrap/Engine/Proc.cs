@@ -61,7 +61,7 @@ internal sealed partial class Proc : ITrapHandler
         _slots = new SlotSpace(process, Isa);
         _breakpoint = new BreakpointMechanism(this, _memory, _slots, _taskMemory);
         _jump = new JumpMechanism(this, _memory, _breakpoint);
-        _semaphores.Noted = _jump.NoteSemaphore;
+        _semaphores.Noted = _jump.Traps.NoteSemaphore;
     }
 
     public TracerCore Core => _core;
@@ -95,7 +95,7 @@ internal sealed partial class Proc : ITrapHandler
 
     public bool WasTrap(ulong address) => _ledger.Contains(address) && !HasOwnTrap(address);
 
-    public void BeforeTrap(ulong address) => _jump.BeforeTrap(address);
+    public void BeforeTrap(ulong address) => _jump.Traps.BeforeTrap(address);
 
     public bool IsTrapAt(ulong address) => _table.Find(address) is { ArmedBy: BreakpointMechanism };
 

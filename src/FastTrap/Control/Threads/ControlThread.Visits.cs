@@ -124,6 +124,17 @@ internal sealed partial class ControlThread
         }
     }
 
+    /// <summary>A held thread goes on at another address, if it stands where it is taken to.</summary>
+    public void MoveHeld(TracedTask task, ulong from, ulong to)
+    {
+        RegisterSet registers = new(task.Process.Architecture);
+        if (_platform.GetRegisters(task.ThreadId, ref registers) == Errno.None && registers.ProgramCounter == from)
+        {
+            registers.ProgramCounter = to;
+            _platform.SetRegisters(task.ThreadId, registers);
+        }
+    }
+
     private bool IsSeenAsleep(ProcessHandle process, TracedTask task, IThreadVisit visit)
     {
         int owner = task.IsVisitor ? task.ThreadId : process.ProcessId;

@@ -23,7 +23,7 @@ internal sealed class BreakpointMechanism(Proc proc, TargetMemory memory, SlotSp
 
     public override bool TryArm(Tracepoint tracepoint, out Errno error)
     {
-        proc.Jump.BeforeTrap(tracepoint.Address);
+        proc.Jump.Traps.BeforeTrap(tracepoint.Address);
         error = Write(tracepoint.Address, proc.Isa.TrapBytes);
         if (error != Errno.None)
         {

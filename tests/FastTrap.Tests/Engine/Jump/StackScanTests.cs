@@ -43,7 +43,7 @@ public sealed unsafe class StackScanTests
         _memory[offset + 11] = Highest;
         expected.UnionWith([Lowest, Highest]);
         HashSet<ulong> found = [];
-        new StackScan(LinuxPlatform.Instance).Scan(Environment.ProcessId, (ulong)(_memory + offset), Lowest, Highest, word => found.Add(word));
+        new StackScan(LinuxPlatform.Instance, () => []).Scan(Environment.ProcessId, (ulong)(_memory + offset), Lowest, Highest, word => found.Add(word));
         Assert.That(found.IsSupersetOf(expected), "a word was passed over");
         Assert.That(found.All(w => w is >= Lowest and <= Highest), "a word lies outside");
     }
@@ -59,10 +59,26 @@ public sealed unsafe class StackScanTests
         _memory[other + 5] = Lowest + 7;
         List<ulong> found = [];
         List<ulong> frames = [];
-        StackScan scan = new(LinuxPlatform.Instance);
+        StackScan scan = new(LinuxPlatform.Instance, () => []);
         scan.Scan(Environment.ProcessId, (ulong)_memory, Lowest, Highest, found.Add);
         scan.ScanFrames(Environment.ProcessId, (ulong)_memory, frames.Add);
         Assert.That(found, Is.EqualTo(new[] { Lowest + 7 }));
         Assert.That(frames, Is.EqualTo(new[] { 0x1234_5678UL }));
+    }
+
+    /// <summary>What lies right behind a stack may be ours, with the addresses of windows in it: they are no thread's.</summary>
+    [TestCase(40)]
+    [TestCase(8000)]
+    [TestCase(0)]
+    public void EndsWhereMemoryOfOursBegins(int length)
+    {
+        for (int i = 0; i < StackScan.MaximumDepth / sizeof(ulong); i++)
+        {
+            _memory[i] = i % 2 == 0 ? Lowest + 3 : 0;
+        }
+
+        int found = 0;
+        new StackScan(LinuxPlatform.Instance, () => [(1, 4096), ((ulong)(_memory + length), 4096)]).Scan(Environment.ProcessId, (ulong)_memory, Lowest, Highest, _ => found++);
+        Assert.That(found, Is.EqualTo(length / 2));
     }
 }

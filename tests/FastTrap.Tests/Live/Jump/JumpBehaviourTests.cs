@@ -103,6 +103,32 @@ public sealed class JumpBehaviourTests : LiveTest
         Assert.That(target.WaitForExit(), Is.EqualTo(new TargetExit(0, 0)), string.Join('\n', target.Lines));
     }
 
+    /// <summary>The window is behind ENDBR64, the breakpoint that takes its place on it: who has passed the one and is not through the other is counted all the same.</summary>
+    [Test]
+    public async Task ThreadsBetweenTheBreakpointAndTheWindowAreCounted()
+    {
+        using TargetProcess target = TargetProcess.StartTarget("threads", new TargetVariant(Flags: "-fcf-protection=full"), ["4"]);
+        TracedProcess process = await Tracer.AttachAsync(target.ProcessId);
+        for (int round = 0; round < 60; round++)
+        {
+            ProbeSum hot = await process.On("a.out:hot:entry").Count().EnableAsync();
+            Assert.That(hot.Mechanisms.Jump, Is.EqualTo(1), Describe(hot));
+            target.SendLine("run");
+            target.ReadLineStarting("running");
+            ProbeEnabling other = await process.EnableAsync("a.out:hot:entry", CountOnly);
+            target.SendLine("stop");
+            long count = target.ReadCount("hot");
+            Assert.That(hot.Count, Is.EqualTo(count), $"round {round}");
+            await other.DisposeAsync();
+            await hot.DisposeAsync();
+        }
+
+        await process.DisposeAsync();
+        TextCheck.AssertClean(target.ProcessId);
+        target.SendLine("quit");
+        Assert.That(target.WaitForExit(), Is.EqualTo(new TargetExit(0, 0)), string.Join('\n', target.Lines));
+    }
+
     [Test]
     public async Task CountsOutliveTheProcess()
     {

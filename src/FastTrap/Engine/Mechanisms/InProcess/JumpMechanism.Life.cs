@@ -16,6 +16,13 @@ internal sealed partial class JumpMechanism
     /// <summary>Handlers of signals that see original addresses while nobody traces.</summary>
     private SignalCover Cover => _cover ??= new SignalCover(_proc.Process);
 
+    /// <summary>Prepares for the time without a tracer. False, with the reason, if something that stands in the text needs one.</summary>
+    public bool TryStay(out string reason)
+    {
+        reason = _released.Count != 0 ? "some jumps could not be taken out in time; try again" : _index.Count == 0 ? "" : PrepareForLife() ?? "";
+        return reason.Length == 0;
+    }
+
     /// <summary>
     /// To be called before the tracer lets go, when all sites are as they will stay: from here on the guard and a cover do what the tracer did. Returns null, or why it cannot be; then nothing has changed.
     /// </summary>

@@ -112,7 +112,7 @@ internal sealed partial class JumpMechanism
     }
 
     /// <summary>ENDBR64 marks its place, and does nothing else: a nop stands for it elsewhere.</summary>
-    private static byte[] WithoutMark(byte[] original) => original is [0xf3, 0x0f, 0x1e, 0xfa] ? [0x0f, 0x1f, 0x40, 0x00] : original;
+    public static byte[] WithoutMark(byte[] original) => original is [0xf3, 0x0f, 0x1e, 0xfa] ? [0x0f, 0x1f, 0x40, 0x00] : original;
 
     private static void TellTraps(JumpSite[] chunk)
     {

@@ -12,7 +12,7 @@ internal sealed partial class JumpMechanism
     private const int ChunkLength = 4096;
 
     /// <summary>More than a window's instructions need.</summary>
-    private const int RelocatedLength = 384;
+    public const int RelocatedLength = 384;
 
     private const int LongestWindow = 64;
 

@@ -1,5 +1,4 @@
 using FastTrap.Control;
-using FastTrap.Native;
 
 namespace FastTrap.Engine.Mechanisms;
 
@@ -121,6 +120,7 @@ internal sealed partial class JumpMechanism
                 site.State = site.State == JumpState.Leaving ? JumpState.Leading : site.State;
             }
 
+            LeadCounted();
             ReleaseHeld();
             yield break;
         }
@@ -179,6 +179,18 @@ internal sealed partial class JumpMechanism
             {
                 _waiting.Remove((task, site));
                 _proc.Process.Thread.ReleaseStanding(task);
+            }
+        }
+    }
+
+    /// <summary>Those who wait, counted already, for a first byte that is not written now do not come to the trap there.</summary>
+    private void LeadCounted()
+    {
+        foreach ((TracedTask task, ulong address) in _held)
+        {
+            if (_index.FindStart(address) is { IsCountedInFront: true, State: JumpState.Leading } site)
+            {
+                _proc.Process.Thread.MoveHeld(task, address, site.Code!.BehindBody);
             }
         }
     }

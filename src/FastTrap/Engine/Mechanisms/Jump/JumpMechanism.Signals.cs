@@ -13,7 +13,7 @@ internal sealed partial class JumpMechanism
     {
         if (!_index.TryFindOutOfLine(address, out JumpSite? site) || address == site.Window.Island)
         {
-            return Guard.Contains(address) || IsAdoptedGuard(address);
+            return Guard.Contains(address) || Adopted.IsGuard(address);
         }
 
         return !site.Code!.TryFindOriginal(address, out RelocatedPoint point) || !IsPlace(site, point);
@@ -39,7 +39,7 @@ internal sealed partial class JumpMechanism
             return false;
         }
 
-        MoveTo(point, ref registers);
+        MoveTo(site, point, ref registers);
         return true;
     }
 
@@ -47,7 +47,7 @@ internal sealed partial class JumpMechanism
     public SignalOutcome OnSignal(TracedTask task, ref RegisterSet registers, ref SignalInfo info)
     {
         ulong pc = registers.ProgramCounter;
-        if ((Guard.Contains(pc) || IsAdoptedGuard(pc)) && info.si_signo != Signal.SIGSTOP && !info.IsSynchronous)
+        if ((Guard.Contains(pc) || Adopted.IsGuard(pc)) && info.si_signo != Signal.SIGSTOP && !info.IsSynchronous)
         {
             return SignalOutcome.StepOut;
         }
@@ -85,7 +85,7 @@ internal sealed partial class JumpMechanism
             return SignalOutcome.Stand;
         }
 
-        MoveTo(point, ref registers);
+        MoveTo(site, point, ref registers);
         if (info.si_addr - pc < (ulong)LongestWindow)
         {
             info.si_addr = registers.ProgramCounter + (info.si_addr - pc);
@@ -116,9 +116,12 @@ internal sealed partial class JumpMechanism
         return true;
     }
 
-    private static void MoveTo(in RelocatedPoint point, ref RegisterSet registers)
+    private static void MoveTo(JumpSite site, in RelocatedPoint point, ref RegisterSet registers)
     {
-        registers.ProgramCounter = point.Original;
+        // Who is not counted yet, and never will be at the window, goes through the trap in front of it.
+        JumpSite current = site.Current;
+        bool isMissed = current.IsCountedInFront && point.Original == current.Start && !site.Code!.IsBehindBody(point);
+        registers.ProgramCounter = isMissed ? current.Tracepoint.Address : point.Original;
         registers[X64Register.Rsp] += (ulong)point.Pushed;
     }
 

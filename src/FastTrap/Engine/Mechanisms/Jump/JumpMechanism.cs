@@ -39,8 +39,9 @@ internal sealed partial class JumpMechanism : Mechanism
         _code = new CodeSpace(proc.Process);
         _journal = new Journal(proc.Process);
         Guard = new TrapGuard(proc.Process);
+        Traps = new JournaledTraps(proc, _code, _journal, Guard);
         _text = new JumpText(_platform, memory);
-        _stacks = new StackScan(_platform);
+        _stacks = new StackScan(_platform, () => Mapped);
     }
 
     /// <summary>Where sites are. Any thread.</summary>
@@ -48,13 +49,19 @@ internal sealed partial class JumpMechanism : Mechanism
 
     /// <summary>Memory in the target: of trampolines, and of programs.</summary>
     public IEnumerable<(ulong Start, ulong Length)> Mapped =>
-        _isLeft ? [] : [.. _code.Mapped, .. _shared, .. Guard.Mapped, .. _cover?.Mapped ?? [], .. _journal.Mapped, .. _adopted];
+        _isLeft ? [] : [.. _code.Mapped, .. _shared, .. Guard.Mapped, .. _cover?.Mapped ?? [], .. _journal.Mapped, .. Adopted.Mapped];
 
     /// <summary>What leads threads when there is no tracer.</summary>
     public TrapGuard Guard { get; }
 
+    /// <summary>Traps by themselves, which a later tracer is to find.</summary>
+    public JournaledTraps Traps { get; }
+
+    /// <summary>Another tracer's, while it is removed.</summary>
+    public AdoptedMemory Adopted { get; } = new();
+
     /// <summary>Whether anything was mapped.</summary>
-    public bool IsUsed => _code.Mapped.Count != 0 || _adopted.Count != 0;
+    public bool IsUsed => _code.Mapped.Count != 0 || !Adopted.IsEmpty;
 
     /// <summary>Whether there are sites whose end was asked for.</summary>
     public bool HasReleased => _released.Count != 0;
@@ -132,7 +139,7 @@ internal sealed partial class JumpMechanism : Mechanism
         }
     }
 
-    public bool Contains(ulong address) => _code.Contains(address) || IsAdopted(address) || Guard.Contains(address) || (_islandBytes.Contains(address) && _index.TryFindOutOfLine(address, out _));
+    public bool Contains(ulong address) => _code.Contains(address) || Adopted.Contains(address) || Guard.Contains(address) || (_islandBytes.Contains(address) && _index.TryFindOutOfLine(address, out _));
 
     /// <summary>A trap at the first byte of a window sends the thread into the trampoline. No lock, no allocation.</summary>
     public bool TryLead(TracedTask task, ref RegisterSet registers, ulong trapAddress)
@@ -159,12 +166,12 @@ internal sealed partial class JumpMechanism : Mechanism
 
     /// <summary>Who comes to one that is being left was not counted: by the trap in front of the window, if there is one, it is then.</summary>
     private static ulong WayFrom(JumpSite site) =>
-        site.State != JumpState.Leaving ? site.Code!.Address : site.IsBypassed && site.Tracepoint.Address < site.Start ? site.Tracepoint.Address : site.Start;
+        site.State != JumpState.Leaving ? site.Code!.Address : site.IsCountedInFront ? site.Tracepoint.Address : site.Start;
 
     /// <summary>A thread that was counted at a tracepoint in front of its window does not come to the window's trap, where it would be counted again.</summary>
     public bool TryBypass(Tracepoint tracepoint, TracedTask task, ref RegisterSet registers)
     {
-        if (_released.Count == 0 || !_byTracepoint.TryGetValue(tracepoint, out JumpSite? site) || !site.IsBypassed || tracepoint.Address >= site.Start
+        if (_released.Count == 0 || !_byTracepoint.TryGetValue(tracepoint, out JumpSite? site) || !site.IsCountedInFront
             || site.State is not (JumpState.Leading or JumpState.Leaving))
         {
             return false;
@@ -185,7 +192,7 @@ internal sealed partial class JumpMechanism : Mechanism
     /// <summary>A library was unmapped, with what stood in it.</summary>
     public void OnUnmapped(ulong start, ulong length)
     {
-        ForgetTraps(start, length);
+        Traps.Forget(start, length);
         if (_index.Count == 0)
         {
             return;
@@ -209,6 +216,34 @@ internal sealed partial class JumpMechanism : Mechanism
             Guard.Retire(site.Start);
             Release(site);
         }
+    }
+
+    /// <summary>Removes what another tracer has left (<see cref="Cleaning.Run"/>).</summary>
+    public IEnumerator<bool> Clean(Leftovers left, CleaningResult result) => new Cleaning(_proc, this, _memory, _stacks, left).Run(result);
+
+    /// <summary>Sites that another tracer has left are as one's own, of which the end was asked for.</summary>
+    public void Adopt(JumpSite[] sites)
+    {
+        foreach (JumpSite site in sites)
+        {
+            Release(site);
+        }
+
+        AdoptAgain(sites);
+    }
+
+    /// <summary>Retired ones are known again, for who comes back to a trampoline from a signal handler.</summary>
+    public void AdoptAgain(JumpSite[] sites) => _index = _index.With(sites);
+
+    /// <summary>Nobody is in their trampolines, or they stay as they are.</summary>
+    public void Disown(JumpSite[] sites)
+    {
+        foreach (JumpSite site in sites)
+        {
+            site.IsFreed = true;
+        }
+
+        Sweep();
     }
 
     /// <summary>Whether the jump of a site is where it was written.</summary>
@@ -261,8 +296,7 @@ internal sealed partial class JumpMechanism : Mechanism
         _shared.Clear();
         _code.Forget();
         _journal.Forget();
-        _traps.Clear();
-        _isOutlived = false;
+        Traps.Forget();
         Guard.Forget();
         _cover?.Forget();
     }

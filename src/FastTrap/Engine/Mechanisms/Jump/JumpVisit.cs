@@ -115,7 +115,7 @@ internal class LeavingVisit(JumpMechanism mechanism) : JumpVisit(mechanism)
             return VisitOutcome.Changed;
         }
 
-        if (!Mechanism.IsHeld(task) && Mechanism.Index.FindStart(pc) is { State: JumpState.Leaving, IsBypassed: true } passed && passed.Tracepoint.Address < passed.Start
+        if (!Mechanism.IsHeld(task) && Mechanism.Index.FindStart(pc) is { State: JumpState.Leaving, IsCountedInFront: true } passed
             && !Mechanism.HasPendingTrap(task))
         {
             // It passed the tracepoint before there was a trap, and is counted now.

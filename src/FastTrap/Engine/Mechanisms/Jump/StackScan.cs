@@ -9,8 +9,11 @@ namespace FastTrap.Engine.Mechanisms;
 /// </summary>
 /// <remarks>
 /// Conservative: any such word counts. Read from the stack pointer upwards, to where memory ends or <see cref="MaximumDepth"/>, and in the same way each further stack on which a signal frame found on this one says that the thread was.
+/// Memory of ours may lie right behind a stack, and holds such addresses: there a stack has ended.
 /// </remarks>
-internal sealed class StackScan(IPlatform platform)
+/// <param name="platform">The kernel.</param>
+/// <param name="ours">Memory of ours in the target.</param>
+internal sealed class StackScan(IPlatform platform, Func<IEnumerable<(ulong Start, ulong Length)>> ours)
 {
     /// <summary>Bytes that a signal handler, with all it calls, is taken to have on the stack at most.</summary>
     public const int MaximumDepth = 1 << 20;
@@ -24,12 +27,15 @@ internal sealed class StackScan(IPlatform platform)
 
     private readonly byte[] _buffer = new byte[64 * 1024];
     private readonly List<(ulong Start, ulong End)> _seen = [];
+    private readonly List<(ulong Start, ulong Length)> _ours = [];
     private Action<ulong>? _frame;
 
     /// <summary>Reports each word of a thread's stack which lies between two addresses.</summary>
     public void Scan(int threadId, ulong stackPointer, ulong lowest, ulong highest, Action<ulong> found)
     {
         _seen.Clear();
+        _ours.Clear();
+        _ours.AddRange(ours());
         Queue<ulong> stacks = new([stackPointer & ~7UL]);
         while (stacks.TryDequeue(out ulong start) && _seen.Count < MaximumStacks)
         {
@@ -83,10 +89,11 @@ internal sealed class StackScan(IPlatform platform)
     private int ScanOne(int threadId, ulong start, ulong lowest, ulong highest, Action<ulong> found, Queue<ulong> stacks)
     {
         int done = 0;
-        while (done < MaximumDepth)
+        int depth = FindDepth(start);
+        while (done < depth)
         {
             // What is read next begins a little before the end of what was read, for a frame may lie across.
-            int read = platform.ReadMemory(threadId, start + (ulong)done, _buffer);
+            int read = platform.ReadMemory(threadId, start + (ulong)done, _buffer.AsSpan(0, Math.Min(_buffer.Length, depth - done)));
             if (read < sizeof(ulong))
             {
                 break;
@@ -118,5 +125,17 @@ internal sealed class StackScan(IPlatform platform)
         }
 
         return done;
+    }
+
+    /// <summary>How far up a stack is read at most.</summary>
+    private int FindDepth(ulong start)
+    {
+        ulong depth = MaximumDepth;
+        foreach ((ulong first, ulong length) in _ours)
+        {
+            depth = start - first < length ? 0 : Math.Min(depth, unchecked(first - start));
+        }
+
+        return (int)depth;
     }
 }

@@ -1,0 +1,49 @@
+namespace FastTrap.Engine.Mechanisms;
+
+/// <summary>Memory of another tracer's that threads may execute, from when it is taken over until it is unmapped. Control thread only.</summary>
+internal sealed class AdoptedMemory
+{
+    private readonly List<(ulong Start, ulong Length)> _code = [];
+    private readonly List<(ulong Start, ulong Length)> _guards = [];
+    private ulong _lowest;
+    private ulong _highest;
+
+    /// <summary>Memory that is executed: of trampolines, and of guards.</summary>
+    public IReadOnlyList<(ulong Start, ulong Length)> Mapped => _code;
+
+    public bool IsEmpty => _code.Count == 0;
+
+    public bool Contains(ulong address) => address - _lowest < _highest - _lowest && IsIn(_code, address);
+
+    /// <summary>Whether an address lies in a handler of SIGTRAP.</summary>
+    public bool IsGuard(ulong address) => _guards.Count != 0 && IsIn(_guards, address);
+
+    public void Add(Leftovers left)
+    {
+        _code.AddRange(left.Code);
+        _guards.AddRange(left.Guards);
+        _lowest = IsEmpty ? 0 : _code.Min(r => r.Start);
+        _highest = IsEmpty ? 0 : _code.Max(r => r.Start + r.Length);
+    }
+
+    /// <summary>It was unmapped, or stays and is nobody's again.</summary>
+    public void Clear()
+    {
+        _code.Clear();
+        _guards.Clear();
+        (_lowest, _highest) = (0, 0);
+    }
+
+    private static bool IsIn(List<(ulong Start, ulong Length)> ranges, ulong address)
+    {
+        foreach ((ulong start, ulong length) in ranges)
+        {
+            if (address - start < length)
+            {
+                return true;
+            }
+        }
+
+        return false;
+    }
+}
