@@ -66,6 +66,12 @@ internal sealed class ProcStatus
     /// <summary>Alive without an address space.</summary>
     public bool IsKernelThread => !HasAddressSpace && !IsZombie;
 
+    /// <summary>Whether a signal waits for this thread alone.</summary>
+    public bool IsPending(int signal) => (SigPnd & Signal.Bit(signal)) != 0;
+
+    /// <summary>Whether such a signal is delivered when the thread goes on: it is not blocked.</summary>
+    public bool IsDue(int signal) => (SigPnd & ~SigBlk & Signal.Bit(signal)) != 0;
+
     public static bool TryRead(IPlatform platform, int processId, out ProcStatus? status, out Errno error) =>
         TryReadPath(platform, $"/proc/{processId}/status", out status, out error);
 

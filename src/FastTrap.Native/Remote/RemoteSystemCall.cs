@@ -174,7 +174,7 @@ internal ref struct RemoteSystemCall
         Span<byte> before = stackalloc byte[1];
         if (_platform.ReadMemory(_thread.ProcessId, registers.ProgramCounter - 1, before) == 1 && before[0] == TrapInstruction
             && (isAtTrap || _held.Exists(static s => s.si_signo == Signal.SIGTRAP && s.si_code == SignalInfo.SI_KERNEL)
-                || (ProcStatus.TryReadThread(_platform, _thread.ProcessId, _thread.ThreadId, out ProcStatus? status, out _) && (status!.SigPnd & Signal.Bit(Signal.SIGTRAP)) != 0)))
+                || (ProcStatus.TryReadThread(_platform, _thread.ProcessId, _thread.ThreadId, out ProcStatus? status, out _) && status!.IsPending(Signal.SIGTRAP))))
         {
             registers.ProgramCounter--;
         }
@@ -280,7 +280,7 @@ internal ref struct RemoteSystemCall
             return error == Errno.ENOENT ? Errno.ESRCH : error;
         }
 
-        bool isPending = (status!.SigPnd & Signal.Bit(Signal.SIGSYS)) != 0;
+        bool isPending = status!.IsPending(Signal.SIGSYS);
         for (int i = 0; i < MaximalStops && isPending && error == Errno.None; i++)
         {
             error = _platform.Continue(_thread.ThreadId, 0);

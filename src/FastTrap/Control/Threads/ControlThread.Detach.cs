@@ -122,7 +122,7 @@ internal sealed partial class ControlThread
         foreach ((int id, int signal) in _stoppedSignal.ToArray())
         {
             if (signal == 0 && process.Tasks.TryGetValue(id, out TracedTask? task) && !task.HasUnansweredTrap && !task.IsHeld
-                && ProcStatus.TryRead(_platform, id, out ProcStatus? status, out _) && (status!.SigPnd & Signal.Bit(Signal.SIGTRAP) & ~status.SigBlk) != 0)
+                && PendingTrap.IsDue(_platform, id))
             {
                 _stoppedSignal.Remove(id);
                 task.State = TaskState.Running;

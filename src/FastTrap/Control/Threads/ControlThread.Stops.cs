@@ -107,7 +107,7 @@ internal sealed partial class ControlThread
         // On arm64 it stands on the trap.
         _registers = new RegisterSet(task.Process.Architecture);
         return task.Process.Architecture == Architecture.X64 && _platform.GetRegisters(task.ThreadId, ref _registers) == Errno.None && (long)_registers[X64Register.OrigRax] < 0
-            && ProcStatus.TryRead(_platform, task.ThreadId, out ProcStatus? status, out _) && (status!.SigPnd & ~status.SigBlk & Signal.Bit(Signal.SIGTRAP)) != 0;
+            && PendingTrap.IsDue(_platform, task.ThreadId);
     }
 
     private void OnSignalStop(ProcessHandle process, TracedTask task, int signal)

@@ -302,8 +302,7 @@ internal sealed partial class JumpMechanism : Mechanism
     }
 
     /// <summary>Whether a thread has executed a trap whose signal it has not got yet.</summary>
-    public bool HasPendingTrap(TracedTask task) =>
-        ProcStatus.TryRead(_platform, task.ThreadId, out ProcStatus? status, out _) && (status!.SigPnd & Signal.Bit(Signal.SIGTRAP)) != 0;
+    public bool HasPendingTrap(TracedTask task) => PendingTrap.Exists(_platform, task.ThreadId);
 
     /// <summary>Whether a thread waits for the first byte of a window: where it goes on is known.</summary>
     public bool IsHeld(TracedTask task) => _held.Exists(h => h.Task == task);
