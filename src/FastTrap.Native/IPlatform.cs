@@ -81,10 +81,11 @@ internal interface IPlatform
     /// <param name="status">What happened.</param>
     int Wait(int threadId, bool block, out WaitStatus status);
 
-    /// <summary>What <see cref="Wait"/> of any thread would report next, which stays to be reported (waitid with WNOWAIT).</summary>
+    /// <summary>What <see cref="Wait"/> would report next, which stays to be reported (waitid with WNOWAIT).</summary>
+    /// <param name="threadId">A thread, or -1 for any.</param>
     /// <param name="block">Whether to sleep until there is a report.</param>
     /// <param name="status">What happened, if the thread has stopped; else 0.</param>
-    int Peek(bool block, out WaitStatus status);
+    int Peek(int threadId, bool block, out WaitStatus status);
 
     // ---- the calling thread -------------------------------------------------------------------------------------------------
 

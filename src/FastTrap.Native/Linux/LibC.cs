@@ -15,6 +15,7 @@ internal static unsafe partial class LibC
     public const int WEXITED = 4;
     public const int WNOWAIT = 0x01000000;
     public const int P_ALL = 0;
+    public const int P_PID = 1;
     public const int CLD_TRAPPED = 4;
     public const int __WNOTHREAD = 0x20000000;
     public const int __WALL = 0x40000000;

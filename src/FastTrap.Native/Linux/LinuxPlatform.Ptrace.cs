@@ -150,7 +150,7 @@ internal sealed unsafe partial class LinuxPlatform
         return id >= 0 ? id : -(int)LibC.LastError;
     }
 
-    public int Peek(bool block, out WaitStatus status)
+    public int Peek(int threadId, bool block, out WaitStatus status)
     {
         if (block)
         {
@@ -159,7 +159,7 @@ internal sealed unsafe partial class LinuxPlatform
 
         SignalInfo info = default;
         int options = LibC.WEXITED | LibC.WNOWAIT | LibC.__WALL | LibC.__WNOTHREAD | (block ? 0 : LibC.WNOHANG);
-        int error = LibC.waitid(LibC.P_ALL, 0, &info, options);
+        int error = LibC.waitid(threadId < 0 ? LibC.P_ALL : LibC.P_PID, Math.Max(threadId, 0), &info, options);
         status = new WaitStatus(error == 0 && info.si_code == LibC.CLD_TRAPPED ? (info.si_status << 8) | 0x7f : 0);
         return error == 0 ? info.si_pid : -(int)LibC.LastError;
     }

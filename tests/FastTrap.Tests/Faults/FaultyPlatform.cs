@@ -148,7 +148,7 @@ internal sealed class FaultyPlatform : IPlatform
         return id;
     }
 
-    public int Peek(bool block, out WaitStatus status) => s_real.Peek(block, out status);
+    public int Peek(int threadId, bool block, out WaitStatus status) => s_real.Peek(threadId, block, out status);
 
     public Errno WakeThread(int threadId) => Call(() => s_real.WakeThread(threadId));
 

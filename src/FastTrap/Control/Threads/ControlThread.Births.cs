@@ -174,7 +174,7 @@ internal sealed partial class ControlThread
         {
             foreach (int id in _awaited.Where(pair => pair.Value.Parent == process).Select(pair => pair.Key).ToArray())
             {
-                if (_platform.Wait(id, block: false, out WaitStatus status) == id)
+                if (Take(id, block: false, out WaitStatus status) == id)
                 {
                     OnReport(id, status);
                 }

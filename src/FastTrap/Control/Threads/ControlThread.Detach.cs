@@ -142,7 +142,7 @@ internal sealed partial class ControlThread
         if (_tasks.Count == process.Tasks.Count)
         {
             int id;
-            while ((id = _platform.Wait(-1, block: false, out WaitStatus status)) > 0)
+            while ((id = Take(-1, block: false, out WaitStatus status)) > 0)
             {
                 OnReport(id, status);
             }
@@ -152,7 +152,7 @@ internal sealed partial class ControlThread
 
         foreach (int id in process.Tasks.Where(t => t.Value.State != TaskState.Stopped).Select(t => t.Key).ToArray())
         {
-            if (_platform.Wait(id, block: false, out WaitStatus status) == id)
+            if (Take(id, block: false, out WaitStatus status) == id)
             {
                 OnReport(id, status);
             }

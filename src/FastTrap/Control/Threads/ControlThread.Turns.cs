@@ -46,7 +46,7 @@ internal sealed partial class ControlThread
         _round++;
         foreach (int id in _waiting)
         {
-            if (_platform.Wait(id, block: false, out WaitStatus status) == id)
+            if (Take(id, block: false, out WaitStatus status) == id)
             {
                 OnReport(id, status);
             }

@@ -287,7 +287,7 @@ internal sealed partial class ControlThread
             if (_queue.IsEmpty)
             {
                 Passes.Rest();
-                id = Take(block: true, out status);
+                id = Take(-1, block: true, out status);
                 _lastIdle = Stopwatch.GetTimestamp();
                 Passes.Pass();
             }
@@ -312,22 +312,22 @@ internal sealed partial class ControlThread
     private int Ask(out WaitStatus status)
     {
         long now = Stopwatch.GetTimestamp();
-        int id = Take(block: false, out status);
+        int id = Take(-1, block: false, out status);
         _lastIdle = id == 0 ? now : _lastIdle;
         return id;
     }
 
     /// <summary>
-    /// The next report. With it the kernel forgets the signal that a thread has stopped for: were the tracer killed then, a thread would go on behind the trap it has executed. So one that a guard would lead is led before.
+    /// The next report of a thread, or of any (-1). With it the kernel forgets the signal that a thread has stopped for: were the tracer killed then, a thread would go on behind the trap it has executed. So one that a guard would lead is led before.
     /// </summary>
-    private int Take(bool block, out WaitStatus status)
+    private int Take(int threadId, bool block, out WaitStatus status)
     {
         if (!HasGuarded)
         {
-            return _platform.Wait(-1, block, out status);
+            return _platform.Wait(threadId, block, out status);
         }
 
-        int id = _platform.Peek(block, out status);
+        int id = _platform.Peek(threadId, block, out status);
         if (id <= 0)
         {
             return id;

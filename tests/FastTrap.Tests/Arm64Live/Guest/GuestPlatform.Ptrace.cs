@@ -91,7 +91,7 @@ internal sealed partial class GuestPlatform
     }
 
     /// <summary>For guards only, which there are none of on arm64.</summary>
-    public int Peek(bool block, out WaitStatus status) => throw new NotSupportedException();
+    public int Peek(int threadId, bool block, out WaitStatus status) => throw new NotSupportedException();
 
     public int Wait(int threadId, bool block, out WaitStatus status)
     {

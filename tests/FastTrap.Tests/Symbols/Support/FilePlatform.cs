@@ -109,7 +109,7 @@ internal sealed class FilePlatform : IPlatform
 
     public int Wait(int threadId, bool block, out WaitStatus status) => throw new NotSupportedException();
 
-    public int Peek(bool block, out WaitStatus status) => throw new NotSupportedException();
+    public int Peek(int threadId, bool block, out WaitStatus status) => throw new NotSupportedException();
 
     public Errno WakeThread(int threadId) => throw new NotSupportedException();
 
