@@ -7,7 +7,8 @@ namespace FastTrap.Tests.Live;
 [TestFixture]
 public sealed class EndOfTracerTests : LiveTest
 {
-    private const int Rounds = 8;
+    /// <summary>One for each set of descriptions.</summary>
+    private const int Rounds = 3;
 
     // Few: they leave no time to the tracer's start, each being busy without end.
     private const int Threads = 4;

@@ -17,18 +17,18 @@ public abstract class MechanismTest(ProbeMechanism mechanism) : LiveTest
     {
         if (Mechanism == ProbeMechanism.Breakpoint)
         {
-            return new Counting(await process.EnableAsync(description, CountOnly), null);
+            return new Counting(Mechanism, await process.EnableAsync(description, CountOnly), null);
         }
 
         ProbeQuery query = process.On(description);
         ProbeSum sum = await (Mechanism == ProbeMechanism.Jump ? query : query.WithMechanism(Mechanism)).Count().EnableAsync();
-        Counting counting = new(sum.Enablings[0], sum);
+        Counting counting = new(Mechanism, sum.Enablings[0], sum);
         TestContext.Out.WriteLine($"{description}: {counting}");
         return counting;
     }
 
     /// <summary>What counts, by either way.</summary>
-    protected sealed class Counting(ProbeEnabling enabling, ProbeSum? sum) : IAsyncDisposable
+    protected sealed class Counting(ProbeMechanism mechanism, ProbeEnabling enabling, ProbeSum? sum) : IAsyncDisposable
     {
         public long HitCount => sum?.Count ?? Enabling.HitCount;
 
@@ -36,6 +36,9 @@ public abstract class MechanismTest(ProbeMechanism mechanism) : LiveTest
 
         /// <summary>How many instructions are probed without a trap to the tracer.</summary>
         public int Jumps => sum?.Mechanisms.Jump ?? 0;
+
+        /// <summary>Whether nothing is probed in another way than by traps in the process, if those were asked for.</summary>
+        public bool IsAsAsked => sum is null || mechanism == ProbeMechanism.Jump || (sum.Mechanisms.Jump, sum.Mechanisms.Breakpoint) == (0, 0);
 
         public ValueTask DisposeAsync() => sum?.DisposeAsync() ?? Enabling.DisposeAsync();
 

@@ -9,12 +9,12 @@ namespace FastTrap.Tests.Live;
 public sealed class StormTests(ProbeMechanism mechanism) : MechanismTest(mechanism)
 {
     private const int Threads = 32;
-    private const int RoundsEach = 60;
 
-    private static readonly TimeSpan s_longest = TimeSpan.FromSeconds(20);
-
-    [Test]
-    public async Task EightUsersEnableAndDisableWhileThirtyTwoThreadsRun()
+    /// <param name="most">Rounds of each user.</param>
+    /// <param name="seconds">In which it begins no more of them.</param>
+    [TestCase(30, 8)]
+    [TestCase(600, 120, Explicit = true, Reason = "minutes")]
+    public async Task EightUsersEnableAndDisableWhileThirtyTwoThreadsRun(int most, int seconds)
     {
         using TargetProcess target = TargetProcess.StartTarget("threads", null, [$"{Threads}"]);
         TracedProcess process = await Tracer.AttachAsync(target.ProcessId);
@@ -24,8 +24,8 @@ public sealed class StormTests(ProbeMechanism mechanism) : MechanismTest(mechani
         [
             "a.out:hot:entry", "a.out:hot:return", "a.out:hot:*", "a.out:work:*", "a.out:*:entry", "libc.so.6:pthread*:entry", "libc.so.6:*write*:*", "a.out:work:entry",
         ];
-        long end = Environment.TickCount64 + (long)s_longest.TotalMilliseconds;
-        long[] rounds = await Task.WhenAll(descriptions.Select(text => Task.Run(() => StormAsync(process, text, end))));
+        long end = Environment.TickCount64 + (seconds * 1000L);
+        long[] rounds = await Task.WhenAll(descriptions.Select(text => Task.Run(() => StormAsync(process, text, most, end))));
         Assert.That(rounds, Is.All.GreaterThan(0));
         target.SendLine("phase");
         target.ReadLineStarting("phase hot ");
@@ -98,10 +98,10 @@ public sealed class StormTests(ProbeMechanism mechanism) : MechanismTest(mechani
         Assert.That(target.WaitForExit(), Is.EqualTo(new TargetExit(0, 0)), string.Join('\n', target.Lines));
     }
 
-    private async Task<long> StormAsync(TracedProcess process, string text, long end)
+    private async Task<long> StormAsync(TracedProcess process, string text, int most, long end)
     {
         long round = 0;
-        for (; round < RoundsEach && Environment.TickCount64 < end; round++)
+        for (; round < most && Environment.TickCount64 < end; round++)
         {
             Counting enabling = await CountAsync(process, text);
             Assert.That(enabling.Enabling.Probes, Is.Not.Empty, text);

@@ -26,14 +26,16 @@ public sealed class ThreadTests : LiveTest
         Assert.That(target.WaitForExit(), Is.EqualTo(new TargetExit(0, 0)));
     }
 
-    [Test]
-    public async Task RunningThreadsNeverReachADisposedEnabling()
+    /// <summary>Many threads that stand in hits when their probes go, or many rounds.</summary>
+    [TestCase(64, 40)]
+    [TestCase(8, 160)]
+    public async Task RunningThreadsNeverReachADisposedEnabling(int threads, int rounds)
     {
-        using TargetProcess target = TargetProcess.StartTarget("threads", null, ["64"]);
+        using TargetProcess target = TargetProcess.StartTarget("threads", null, [$"{threads}"]);
         TracedProcess process = await Tracer.AttachAsync(target.ProcessId);
         target.SendLine("run");
         target.ReadLineStarting("running");
-        for (int round = 0; round < 200; round++)
+        for (int round = 0; round < rounds; round++)
         {
             int active = 1;
             int late = 0;

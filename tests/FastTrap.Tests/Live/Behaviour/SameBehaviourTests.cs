@@ -27,6 +27,7 @@ public sealed class SameBehaviourTests(ProbeMechanism mechanism) : MechanismTest
         using TargetProcess target = TargetProcess.StartTarget(name, null, arguments);
         TracedProcess process = await Tracer.AttachAsync(target.ProcessId);
         Counting enabling = await CountAsync(process, description);
+        Assert.That(enabling.IsAsAsked, enabling.ToString());
         target.SendLine("go");
         target.ReadLineStarting(LastLineOf(name));
         await process.DisposeAsync();
@@ -50,6 +51,7 @@ public sealed class SameBehaviourTests(ProbeMechanism mechanism) : MechanismTest
         using TargetProcess target = TargetProcess.StartTarget("signals", null, arguments);
         TracedProcess process = await Tracer.AttachAsync(target.ProcessId);
         Counting enabling = await CountAsync(process, description);
+        Assert.That(enabling.IsAsAsked, enabling.ToString());
         target.SendLine("go");
         target.ReadLineStarting("checksum ");
         await process.DisposeAsync();

@@ -8,7 +8,7 @@ namespace FastTrap.Tests.Live;
 public sealed class InProcessTrapTests : LiveTest
 {
     private const int Threads = 4;
-    private const int Calls = 4000;
+    private const int Calls = 1500;
 
     /// <summary>Calls without a tracer: they cost a microsecond each.</summary>
     private const int ManyCalls = 100_000;
@@ -201,6 +201,29 @@ public sealed class InProcessTrapTests : LiveTest
         await process.DisposeAsync();
         target.SendLine("look");
         Assert.That(target.ReadLineStarting("is "), Is.EqualTo("is nodefer"));
+        Quit(target);
+    }
+
+    [Test]
+    public async Task RoundsOfArmingAndDisarmingWhileThreadsRun()
+    {
+        using TargetProcess target = TargetProcess.StartTarget("threads", null, ["8"]);
+        TracedProcess process = await Tracer.AttachAsync(target.ProcessId);
+        target.SendLine("run");
+        target.ReadLineStarting("running");
+        for (int round = 0; round < 4; round++)
+        {
+            ProbeSum hot = await CountAsync(process, round % 2 == 0 ? "a.out:hot:entry" : "a.out:hot:return");
+            WaitUntil(() => hot.Count > 1000, "hits");
+            await hot.DisposeAsync();
+            long after = hot.Count;
+            TextCheck.AssertClean(target.ProcessId);
+            Assert.That(hot.Count, Is.EqualTo(after), "a hit after the disposal");
+        }
+
+        target.SendLine("stop");
+        target.ReadCount("hot");
+        await process.DisposeAsync();
         Quit(target);
     }
 

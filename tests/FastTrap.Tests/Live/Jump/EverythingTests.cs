@@ -19,54 +19,13 @@ public sealed class EverythingTests : LiveTest
     private const double ReturnsByJump = 0.97;
     private const double ReturnsBesideEntries = 0.95;
 
-    private const string JavaSource = """
-        import java.io.*;
-        import java.util.*;
-        class Program {
-            static volatile long gap;
-            static void spin() {
-                for (long last = System.nanoTime(), now; ; last = now) {
-                    now = System.nanoTime();
-                    if (now - last > gap) gap = now - last;
-                }
-            }
-            static long work() {
-                Map<String, Integer> map = new TreeMap<>();
-                long sum = 0;
-                for (int i = 0; i < 20000; i++) {
-                    map.merge("key" + i % 97, i, Integer::sum);
-                    byte[] garbage = new byte[i % 500];
-                    sum = sum * 31 + garbage.length + map.size();
-                }
-                return sum ^ map.hashCode();
-            }
-            public static void main(String[] arguments) throws Exception {
-                Thread spinner = new Thread(Program::spin);
-                spinner.setDaemon(true);
-                spinner.start();
-                System.out.println("ready " + ProcessHandle.current().pid());
-                BufferedReader input = new BufferedReader(new InputStreamReader(System.in));
-                for (String line; (line = input.readLine()).length() != 0; ) {
-                    if (line.equals("gap")) {
-                        System.out.println("gap " + gap / 1000);
-                        gap = 0;
-                    } else {
-                        long result = work();
-                        System.gc();
-                        System.out.println("result " + result);
-                    }
-                }
-                System.exit(8);
-            }
-        }
-        """;
-
     [Test]
     public async Task OfLibjvm()
     {
         using PrivateDirectory directory = new("java-everything");
-        using TargetProcess java = RealPrograms.StartJava(JavaSource, directory, ["-Xmx64m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]);
+        using TargetProcess java = BusyPrograms.StartJava(directory);
         string result = Work();
+        Gap();
         TracedProcess process = await Tracer.AttachAsync(java.ProcessId);
         await using (await process.On("libjvm.so:JNI_CreateJavaVM:entry").Count().EnableAsync())
         {

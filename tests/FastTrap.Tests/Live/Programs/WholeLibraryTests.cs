@@ -8,56 +8,16 @@ namespace FastTrap.Tests.Live;
 [TestFixture]
 public sealed class WholeLibraryTests : LiveTest
 {
-    private const int HeldSeconds = 10;
+    private const int HeldSeconds = 4;
 
-    // Each round gives the same digest, whatever happens to the program; it runs rounds for as many seconds as it is told.
-    private const string PythonScript = """
-        import collections, hashlib, json, math, re, socket, struct, subprocess, tempfile, threading, time, zlib
-        def round_of_work():
-            digest = hashlib.sha256()
-            digest.update(json.dumps({str(i): [math.sqrt(i), 3 ** i % 1000007] for i in range(200)}).encode())
-            digest.update(zlib.compress(bytes(range(256)) * 50))
-            digest.update(repr(collections.Counter(re.findall(r"\w+", "one two three two one " * 50))).encode())
-            digest.update(time.strftime("%Y %j %H", time.gmtime(10 ** 9)).encode())
-            left, right = socket.socketpair()
-            left.sendall(b"x" * 1000)
-            digest.update(right.recv(1000, socket.MSG_WAITALL))
-            left.close(); right.close()
-            with tempfile.TemporaryFile() as file:
-                file.write(struct.pack("<100d", *range(100)))
-                file.seek(0)
-                digest.update(file.read())
-            sums = []
-            def add(n): sums.append(sum(range(n)))
-            threads = [threading.Thread(target=add, args=(1000 * n,)) for n in range(4)]
-            for thread in threads: thread.start()
-            for thread in threads: thread.join()
-            digest.update(repr(sorted(sums)).encode())
-            pid = os.fork()
-            if pid == 0:
-                os._exit(9)
-            digest.update(repr(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])).encode())
-            digest.update(subprocess.run(["/bin/sh", "-c", "echo child; exit 3"], stdout=subprocess.PIPE).stdout)
-            return digest.hexdigest()
-        ready()
-        while True:
-            seconds = int(wait() or 0)
-            if seconds < 0: break
-            end = time.monotonic() + seconds
-            digests = collections.Counter()
-            while True:
-                digests[round_of_work()] += 1
-                if time.monotonic() >= end: break
-            print("rounds", sum(digests.values()), flush=True)
-            print("digest", *digests, flush=True)
-        sys.exit(6)
-        """;
+    /// <summary>Longer than all rounds take.</summary>
+    private const int BusySeconds = 5;
 
     [Test]
     public async Task PythonWithAllOfLibc()
     {
         string digest;
-        using (TargetProcess alone = RealPrograms.StartPython(PythonScript))
+        using (TargetProcess alone = RealPrograms.StartPython(BusyPrograms.Python))
         {
             alone.SendLine("0");
             digest = alone.ReadLineStarting("digest ");
@@ -65,7 +25,7 @@ public sealed class WholeLibraryTests : LiveTest
             Assert.That(alone.WaitForExit(), Is.EqualTo(new TargetExit(6, 0)), alone.Errors);
         }
 
-        using TargetProcess python = RealPrograms.StartPython(PythonScript);
+        using TargetProcess python = RealPrograms.StartPython(BusyPrograms.Python);
         TracedProcess process = await Tracer.AttachAsync(python.ProcessId);
         IReadOnlyList<ProbeEnabling> enablings = await EnableAllOfLibc(process);
         python.SendLine($"{HeldSeconds}");
@@ -84,11 +44,11 @@ public sealed class WholeLibraryTests : LiveTest
     [Test]
     public async Task EnablingAndDisablingAllOfLibcWhilePythonIsBusy()
     {
-        using TargetProcess python = RealPrograms.StartPython(PythonScript);
+        using TargetProcess python = RealPrograms.StartPython(BusyPrograms.Python);
         python.SendLine("0");
         string digest = python.ReadLineStarting("digest ");
         TracedProcess process = await Tracer.AttachAsync(python.ProcessId);
-        python.SendLine($"{HeldSeconds / 2}");
+        python.SendLine($"{BusySeconds}");
         for (int round = 0; round < 5; round++)
         {
             IReadOnlyList<ProbeEnabling> enablings = await EnableAllOfLibc(process);
@@ -125,47 +85,22 @@ public sealed class WholeLibraryTests : LiveTest
     [Test]
     public async Task JavaWithAllEntriesOfLibjvm()
     {
-        const string Source = """
-            import java.util.*;
-            class Program {
-                static long work() {
-                    Map<String, Integer> map = new TreeMap<>();
-                    long sum = 0;
-                    for (int i = 0; i < 20000; i++) {
-                        map.merge("key" + i % 97, i, Integer::sum);
-                        byte[] garbage = new byte[i % 500];
-                        sum = sum * 31 + garbage.length + map.size();
-                    }
-                    return sum ^ map.hashCode();
-                }
-                public static void main(String[] arguments) throws Exception {
-                    System.out.println("ready " + ProcessHandle.current().pid());
-                    while (System.in.read() == 'g') {
-                        System.in.read();
-                        long result = work();
-                        System.gc();
-                        System.out.println("result " + result);
-                    }
-                    System.exit(8);
-                }
-            }
-            """;
         using PrivateDirectory directory = new("java");
-        using TargetProcess java = RealPrograms.StartJava(Source, directory, ["-Xmx64m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]);
-        java.SendLine("g");
+        using TargetProcess java = BusyPrograms.StartJava(directory);
+        java.SendLine("work");
         string result = java.ReadLineStarting("result ");
         TracedProcess process = await Tracer.AttachAsync(java.ProcessId);
         ProbeEnabling enabling = await process.EnableAsync("libjvm.so:*:entry", CountOnly);
         AssertRefusalsAreExplained(enabling);
-        java.SendLine("g");
+        java.SendLine("work");
         Assert.That(java.ReadLineStarting("result "), Is.EqualTo(result));
         await process.DisposeAsync();
         TestContext.Out.WriteLine($"{enabling.Probes.Count} probes, {enabling.HitCount} hits");
         Assert.That(enabling.HitCount, Is.GreaterThan(100));
         TextCheck.AssertClean(java.ProcessId);
-        java.SendLine("g");
+        java.SendLine("work");
         Assert.That(java.ReadLineStarting("result "), Is.EqualTo(result));
-        java.SendLine("x");
+        java.SendLine("");
         Assert.That(java.WaitForExit(), Is.EqualTo(new TargetExit(8, 0)), java.Errors);
     }
 

@@ -1,4 +1,5 @@
 using FastTrap.Tests.TestKit;
+using FastTrap.Tests.TestKit.Programs;
 
 namespace FastTrap.Tests.Live;
 
@@ -23,24 +24,12 @@ public sealed class StandingQueryTests : LiveTest
                 }
             });
         StandingResult<ProbeSum> library = await Tracer.EnableAsync(ProbeQuery.On("libstorm_plugin.so:plugin_hot:return").WithMechanism(mechanism).Count());
-        using PrivateDirectory directory = new("standing");
-        TracedProcess process = await Tracer.CreateAsync(
-            TargetBuilder.Build("storm"), ["1", "60", "1", "7", TargetBuilder.BuildLibrary("storm_plugin")],
-            new CreateOptions
-            {
-                FollowChildren = true,
-                StandardOutput = directory["out"],
-                Environment = new Dictionary<string, string> { ["TARGET_NOWAIT"] = "1" },
-            });
-        await process.ResumeAsync();
-        Assert.That(await process.Completion.WaitAsync(Patience), Is.EqualTo(new ProcessExit(ProcessExitKind.Exited, 3, 0)));
-        string[] lines = await File.ReadAllLinesAsync(directory["out"]);
-        long Count(string name) => long.Parse(lines.Single(l => l.StartsWith($"count {name} ", StringComparison.Ordinal)).Split(' ')[2], System.Globalization.CultureInfo.InvariantCulture);
+        (long hot, long plugin) = await StormTree.RunAsync(Tracer);
         await program.DisposeAsync();
         await library.DisposeAsync();
         Assert.That((program.LastCallbackException, program.ProcessFailures, library.ProcessFailures), Is.EqualTo(((Exception?)null, Array.Empty<FastTrapException>(), Array.Empty<FastTrapException>())));
-        Assert.That(ended.Sum(e => e.Count) + program.Members.Sum(m => m.Value.Count), Is.EqualTo(Count("hot")));
-        Assert.That((program.Count, library.Count), Is.EqualTo((Count("hot"), Count("plugin"))));
+        Assert.That(ended.Sum(e => e.Count) + program.Members.Sum(m => m.Value.Count), Is.EqualTo(hot));
+        Assert.That((program.Count, library.Count), Is.EqualTo((hot, plugin)));
         Assert.That(ended.Select(e => e.Process).Distinct().Count(), Is.GreaterThan(1), "the program forks");
         Assert.That(mechanisms.Select(m => (m.Jump, m.Breakpoint)), Is.All.EqualTo(mechanism == ProbeMechanism.Auto ? (1, 0) : (0, 1)));
     }

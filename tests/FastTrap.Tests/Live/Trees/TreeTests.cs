@@ -1,4 +1,5 @@
 using FastTrap.Tests.TestKit;
+using FastTrap.Tests.TestKit.Programs;
 
 namespace FastTrap.Tests.Live.Trees;
 
@@ -67,24 +68,12 @@ public sealed class TreeTests : LiveTest
         StandingEnabling nothing = await Tracer.EnableAsync("no_such_module:nothing:entry", CountOnly);
         Assert.That(Tracer.StandingEnablings, Has.Count.EqualTo(3));
         Assert.That(program.Members, Is.Empty);
-        using PrivateDirectory directory = new("standing");
-        TracedProcess process = await Tracer.CreateAsync(
-            TargetBuilder.Build("storm"), ["1", "60", "1", "7", TargetBuilder.BuildLibrary("storm_plugin")],
-            new CreateOptions
-            {
-                FollowChildren = true,
-                StandardOutput = directory["out"],
-                Environment = new Dictionary<string, string> { ["TARGET_NOWAIT"] = "1" },
-            });
-        await process.ResumeAsync();
-        Assert.That(await process.Completion.WaitAsync(Patience), Is.EqualTo(new ProcessExit(ProcessExitKind.Exited, 3, 0)));
-        string[] lines = await File.ReadAllLinesAsync(directory["out"]);
-        long Count(string name) => long.Parse(lines.Single(l => l.StartsWith($"count {name} ", StringComparison.Ordinal)).Split(' ')[2], System.Globalization.CultureInfo.InvariantCulture);
-        Assert.That(program.HitCount, Is.EqualTo(Count("hot")));
+        (long hot, long plugin) = await StormTree.RunAsync(Tracer);
+        Assert.That(program.HitCount, Is.EqualTo(hot));
         IReadOnlyDictionary<string, long> counts = library.GetHitCounts();
-        Assert.That(counts["pid:libstorm_plugin.so:plugin_hot:0"], Is.EqualTo(Count("plugin")));
-        Assert.That(counts["pid:libstorm_plugin.so:plugin_hot:entry"], Is.EqualTo(Count("plugin")));
-        Assert.That(counts["pid:libstorm_plugin.so:plugin_hot:return"], Is.EqualTo(Count("plugin")));
+        Assert.That(counts["pid:libstorm_plugin.so:plugin_hot:0"], Is.EqualTo(plugin));
+        Assert.That(counts["pid:libstorm_plugin.so:plugin_hot:entry"], Is.EqualTo(plugin));
+        Assert.That(counts["pid:libstorm_plugin.so:plugin_hot:return"], Is.EqualTo(plugin));
         Assert.That(nothing.HitCount, Is.Zero);
     }
 
