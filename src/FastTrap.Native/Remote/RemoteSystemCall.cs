@@ -127,7 +127,7 @@ internal ref struct RemoteSystemCall
         RegisterSet saved = new(_thread.Architecture);
 
         // From an exec or clone stop the thread still has to leave that system call, which sets registers.
-        bool isAtTrap = IsAtTrap();
+        bool isAtTrap = _thread.IsBehindTrap && IsAtTrap();
         Errno error = ReachEventStop();
         if (error != Errno.None || (error = _platform.GetRegisters(id, ref saved)) != Errno.None
             || (error = _platform.GetSignalMask(id, out ulong mask)) != Errno.None)

@@ -8,7 +8,9 @@ namespace FastTrap.Native;
 /// <param name="Architecture">The target's.</param>
 /// <param name="SystemCallAddress">Where in the target a system call instruction is (<see cref="SystemCallInstruction"/>).</param>
 /// <param name="Escape">How the thread comes back if the tracer is killed meanwhile; the default: it does not.</param>
-internal readonly record struct RemoteThread(int ProcessId, int ThreadId, Architecture Architecture, ulong SystemCallAddress, EscapeRoute Escape = default);
+/// <param name="IsBehindTrap">Whether it stands behind a trap that it has executed, and nobody has led it anywhere yet.</param>
+internal readonly record struct RemoteThread(
+    int ProcessId, int ThreadId, Architecture Architecture, ulong SystemCallAddress, EscapeRoute Escape = default, bool IsBehindTrap = false);
 
 /// <summary>What came of a remote system call.</summary>
 /// <param name="Error">

@@ -160,7 +160,7 @@ internal static class RemoteMap
             }
         }
 
-        thread = new RemoteThread(process.ProcessId, task.ThreadId, process.Architecture, process.SystemCallAddress, process.Escape);
+        thread = new RemoteThread(process.ProcessId, task.ThreadId, process.Architecture, process.SystemCallAddress, process.Escape, task.HasUnansweredTrap);
         return Errno.None;
     }
 
