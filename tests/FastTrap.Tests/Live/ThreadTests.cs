@@ -27,8 +27,8 @@ public sealed class ThreadTests : LiveTest
     }
 
     /// <summary>Many threads that stand in hits when their probes go, or many rounds.</summary>
-    [TestCase(64, 40)]
-    [TestCase(8, 160)]
+    [TestCase(64, 20)]
+    [TestCase(8, 180)]
     public async Task RunningThreadsNeverReachADisposedEnabling(int threads, int rounds)
     {
         using TargetProcess target = TargetProcess.StartTarget("threads", null, [$"{threads}"]);
