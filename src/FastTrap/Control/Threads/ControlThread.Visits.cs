@@ -23,7 +23,8 @@ internal sealed partial class ControlThread
     /// <summary>Each stands until those that were reported before it were looked at.</summary>
     private const int InterruptedAtOnce = 4;
 
-    private static readonly TimeSpan s_visitTimeout = TimeSpan.FromSeconds(2);
+    /// <summary>On a machine with much more to run than processors, a thread that was interrupted comes to its stop after seconds.</summary>
+    private static readonly TimeSpan s_visitTimeout = TimeSpan.FromSeconds(10);
 
     private enum StepEnd
     {

@@ -347,6 +347,7 @@ internal sealed partial class ControlThread
         if (led is not null && (id <= 0 || !IsTrap(status)))
         {
             led.LedFrom = 0;
+            _seenAhead = null;
         }
 
         return id == -(int)Errno.ECHILD ? 0 : id;
