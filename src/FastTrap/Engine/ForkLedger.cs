@@ -1,4 +1,3 @@
-using System.Diagnostics;
 using FastTrap.Isa;
 using FastTrap.Native;
 using Microsoft.Extensions.Logging;
@@ -20,14 +19,14 @@ internal sealed class ForkLedger
     private const int PageLength = 4096;
     private const ulong PageMask = ~(PageLength - 1UL);
 
-    private readonly Queue<Removed> _removed = new();
+    private readonly Recent<Removed> _removed = new(MemoryTime);
     private TargetMemory? _spare;
 
-    public bool IsEmpty => _removed.Count == 0;
+    public bool IsEmpty => _removed.IsEmpty;
 
     public bool Contains(ulong address)
     {
-        foreach (Removed removed in _removed)
+        foreach (Removed removed in _removed.All())
         {
             if (removed.Address == address)
             {
@@ -41,18 +40,13 @@ internal sealed class ForkLedger
     /// <summary>Remembers a trap that is removed, or that went with the library it stood in.</summary>
     public void Add(ulong address, ReadOnlySpan<byte> original, bool isUnmapped = false)
     {
-        while (_removed.TryPeek(out Removed oldest) && Stopwatch.GetElapsedTime(oldest.When) > MemoryTime)
-        {
-            _removed.Dequeue();
-        }
-
         uint word = 0;
         for (int i = 0; i < original.Length; i++)
         {
             word |= (uint)original[i] << (8 * i);
         }
 
-        _removed.Enqueue(new Removed(address, word, isUnmapped, Stopwatch.GetTimestamp()));
+        _removed.Add(new Removed(address, word, isUnmapped));
     }
 
     /// <summary>Keeps a descriptor to give up when a child's memory must be opened and the tracer has none left: the child would die at the first trap.</summary>
@@ -110,7 +104,7 @@ internal sealed class ForkLedger
                 CleanPage(platform, memory, childProcessId, tracepoints.AsSpan(first..next), patchLength, isa.TrapBytes, logger);
             }
 
-            foreach (Removed removed in _removed)
+            foreach (Removed removed in _removed.All())
             {
                 BitConverter.TryWriteBytes(original, removed.Original);
                 if (done.Add(removed.Address)
@@ -170,5 +164,5 @@ internal sealed class ForkLedger
         }
     }
 
-    private readonly record struct Removed(ulong Address, uint Original, bool IsUnmapped, long When);
+    private readonly record struct Removed(ulong Address, uint Original, bool IsUnmapped);
 }

@@ -218,20 +218,13 @@ internal sealed partial class Proc
             yield break;
         }
 
-        // First all hits stop to count, at one moment; then the traps go.
+        // First all hits stop to count, at one moment, but for code: that counts until its jump has gone. Then the traps go.
         foreach (EnabledProbe enabled in enabling.EnabledProbes)
         {
-            if (!enabled.Probe.Enabled.Contains(enabled))
+            StopCounting(enabled);
+            if (enabling.Program is { MayBeCode: true } && Process.Thread.IsSliceOver && !IsGone)
             {
-                // Withdrawn before; others may have enabled the probe since.
-                continue;
-            }
-
-            enabled.Probe.Enabled = enabled.Probe.Enabled.Without(enabled);
-            if (enabled.Probe.Enabled.IsEmpty)
-            {
-                // Its number stays; who else enables it gets the same probe.
-                OnProbeDisabled(enabled.Probe);
+                yield return true;
             }
         }
 
@@ -356,6 +349,20 @@ internal sealed partial class Proc
             else
             {
                 _core.CountTracepoints(1);
+            }
+        }
+    }
+
+    private void StopCounting(EnabledProbe enabled)
+    {
+        // Otherwise it was withdrawn before, and others may have enabled the probe since.
+        if (enabled.Probe.Enabled.Contains(enabled))
+        {
+            enabled.Probe.Enabled = enabled.Probe.Enabled.Without(enabled);
+            if (enabled.Probe.Enabled.IsEmpty)
+            {
+                // Its number stays; who else enables it gets the same probe.
+                OnProbeDisabled(enabled.Probe);
             }
         }
     }

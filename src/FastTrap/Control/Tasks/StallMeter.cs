@@ -3,8 +3,8 @@ using System.Diagnostics;
 namespace FastTrap.Control;
 
 /// <summary>
-/// How long threads stand while something is changed in their process. Each stop begins when it is first known that it may have begun: at the last moment at which no report waited, or at which that thread went on. So figures are upper
-/// bounds.
+/// How long threads stand while something is changed in their process. Each stop begins when it is first known that it may have begun: at the last moment at which no report waited, or at which that thread went on. It ends when the kernel is
+/// asked to let the thread go on, to which it may give the tracer's processor. So figures are upper bounds of what is the tracer's.
 /// </summary>
 /// <remarks>One writer, the control thread; any thread reads.</remarks>
 internal sealed class StallMeter

@@ -465,11 +465,12 @@ internal sealed partial class ControlThread
 
         task.State = TaskState.Running;
         task.HasUnansweredTrap = false;
-        _platform.Continue(task.ThreadId, signal);
         if (task.StoppedSince != 0)
         {
             MeasureStop(task);
         }
+
+        _platform.Continue(task.ThreadId, signal);
     }
 
     private static void MeasureStop(TracedTask task)

@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Diagnostics.CodeAnalysis;
 using System.Runtime.InteropServices;
 using FastTrap.Control;
@@ -279,10 +280,18 @@ internal sealed partial class QueryProgram(ProbeProgram program, ProgramAction a
         };
         _compiler = new ProgramCompiler(program, action, _target);
         _region = region;
+        lock (_gate)
+        {
+            _ids.EnsureCapacity(sites);
+            _sites.EnsureCapacity(sites);
+            _addresses.EnsureCapacity(sites);
+            _armed.EnsureCapacity(sites);
+        }
+
         return null;
     }
 
-    public bool TryCompile(EnabledProbe enabled, Tracepoint tracepoint, [NotNullWhen(true)] out byte[]? code, out string reason)
+    public bool TryCompile(EnabledProbe enabled, Tracepoint tracepoint, IBufferWriter<byte> code, out string reason)
     {
         Probe probe = enabled.Probe;
         ArgumentSources sources = probe.Kind switch
@@ -294,7 +303,6 @@ internal sealed partial class QueryProgram(ProbeProgram program, ProgramAction a
         };
         if (!_compiler!.TryCompile(sources, out CompiledBody? body, out ProgramNotCompilable problem))
         {
-            code = null;
             reason = problem == ProgramNotCompilable.SystemCallsFiltered && Mechanism == ProbeMechanism.Auto
                 ? "it reads memory by system calls of the probed threads, for which a seccomp filter might kill them; ask for ProbeMechanism.Jump if the program installs none"
                 : ProgramCompiler.Describe(problem);
@@ -309,7 +317,6 @@ internal sealed partial class QueryProgram(ProbeProgram program, ProgramAction a
             id = isNew ? (uint)_sites.Count : id;
             if (action.Kind == ProgramActionKind.CountBySite && id >= (uint)action.CounterCount)
             {
-                code = null;
                 reason = "its process has more probed instructions than there are counters for";
                 return false;
             }
@@ -324,11 +331,10 @@ internal sealed partial class QueryProgram(ProbeProgram program, ProgramAction a
             _sources ??= sources;
         }
 
-        code = new byte[body.Length];
-
         // At the start of what is no function, no frame is missing.
         ulong function = probe.Kind == ProbeKind.Static && probe.Function.Length == 0 ? 0 : probe.FunctionAddress;
-        body.Write(code, new BodySite(id, tracepoint.Address, function));
+        body.Write(code.GetSpan(body.Length)[..body.Length], new BodySite(id, tracepoint.Address, function));
+        code.Advance(body.Length);
         reason = "";
         return true;
     }

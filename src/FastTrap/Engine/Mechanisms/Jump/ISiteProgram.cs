@@ -1,3 +1,5 @@
+using System.Buffers;
+
 namespace FastTrap.Engine.Mechanisms;
 
 /// <summary>
@@ -18,8 +20,8 @@ internal interface ISiteProgram
     /// <param name="sites">How many sites are about to be compiled, at most.</param>
     string? Prepare(Proc proc, int sites);
 
-    /// <summary>The code for one site. Control thread. It is entered at its first byte, left behind its last, and runs at any address.</summary>
-    bool TryCompile(EnabledProbe enabled, Tracepoint tracepoint, [System.Diagnostics.CodeAnalysis.NotNullWhen(true)] out byte[]? code, out string reason);
+    /// <summary>Appends the code for one site. Control thread. It is entered at its first byte, left behind its last, and runs at any address.</summary>
+    bool TryCompile(EnabledProbe enabled, Tracepoint tracepoint, IBufferWriter<byte> code, out string reason);
 
     /// <summary>A site is armed, or no longer, by a mechanism; with the reason where Jump could not be had. Control thread.</summary>
     void OnArmed(EnabledProbe enabled, ulong address, ProbeMechanism mechanism, string? reason);

@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Diagnostics.CodeAnalysis;
 using System.Runtime.CompilerServices;
 using FastTrap.Isa.X64;
@@ -165,6 +166,7 @@ internal sealed class JumpIndex
             return new Row(keys, sites);
         }
 
+        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
         public static Row Merge(Row left, Row right)
         {
             Row merged = Make(left.Keys.Length + right.Keys.Length);
@@ -178,29 +180,32 @@ internal sealed class JumpIndex
             return merged;
         }
 
+        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
         public Row Where(Predicate<JumpSite> isMeant)
         {
+            // Each site is looked at once: of many, that is what takes time.
+            int[] meant = ArrayPool<int>.Shared.Rent(Sites.Length);
             int count = 0;
-            foreach (JumpSite site in Sites)
-            {
-                count += isMeant(site) ? 1 : 0;
-            }
-
-            if (count == Keys.Length)
-            {
-                return this;
-            }
-
-            Row row = Make(count);
-            for (int i = 0, next = 0; next < count; i++)
+            for (int i = 0; i < Sites.Length; i++)
             {
                 if (isMeant(Sites[i]))
                 {
-                    row.Keys[next] = Keys[i];
-                    row.Sites[next++] = Sites[i];
+                    meant[count++] = i;
                 }
             }
 
+            Row row = this;
+            if (count != Sites.Length)
+            {
+                row = Make(count);
+                for (int i = 0; i < count; i++)
+                {
+                    row.Keys[i] = Keys[meant[i]];
+                    row.Sites[i] = Sites[meant[i]];
+                }
+            }
+
+            ArrayPool<int>.Shared.Return(meant);
             return row;
         }
 

@@ -73,8 +73,7 @@ internal sealed partial class JumpMechanism
 
         if (chosen.Count > ChunkLength)
         {
-            // So much was made for them that a collection is due. It had better come now than while threads wait at traps for the control thread.
-            GC.Collect(0, GCCollectionMode.Forced, blocking: true);
+            LetGrowOld(chosen[^1]);
         }
 
         // Without it a tracer that is killed leaves traps that kill, as it does with breakpoints.
@@ -157,7 +156,10 @@ internal sealed partial class JumpMechanism
         if (tracepoint is { Before.Count: 1, After.IsEmpty: true } or { Before.IsEmpty: true, After.Count: 1 })
         {
             // As nearly all are, of whole libraries.
-            return (tracepoint.Before.IsEmpty ? tracepoint.After : tracepoint.Before).ToArray()[0].Enabled.ToArray();
+            foreach (Probe probe in tracepoint.Before.IsEmpty ? tracepoint.After : tracepoint.Before)
+            {
+                return probe.Enabled.ToArray();
+            }
         }
 
         return [.. tracepoint.Before.ToArray().Concat(tracepoint.After.ToArray()).SelectMany(p => p.Enabled.ToArray())];
@@ -196,16 +198,28 @@ internal sealed partial class JumpMechanism
     private static bool FiresTogether(Tracepoint tracepoint, EnabledProbe[] consumers, out string reason)
     {
         reason = "whether the probe fires is known only after the instruction";
-        if (Array.Exists(consumers, c => c.Probe.Kind == ProbeKind.PostOffset || c.Probe.IsTestAt(tracepoint.Address)))
+        foreach (EnabledProbe consumer in consumers)
         {
-            return false;
+            if (consumer.Probe.Kind == ProbeKind.PostOffset || consumer.Probe.IsTestAt(tracepoint.Address))
+            {
+                return false;
+            }
         }
 
         reason = "probes that share the instruction do not all fire when it leaves the function";
         Probe first = consumers[0].Probe;
         bool isOnWayOut = FiresOnWayOut(tracepoint, first);
-        return Array.TrueForAll(consumers, c => FiresOnWayOut(tracepoint, c.Probe) == isOnWayOut
-            && (!isOnWayOut || (c.Probe.FunctionAddress, c.Probe.FunctionLength) == (first.FunctionAddress, first.FunctionLength)));
+        foreach (EnabledProbe consumer in consumers)
+        {
+            Probe probe = consumer.Probe;
+            if (FiresOnWayOut(tracepoint, probe) != isOnWayOut
+                || (isOnWayOut && (probe.FunctionAddress, probe.FunctionLength) != (first.FunctionAddress, first.FunctionLength)))
+            {
+                return false;
+            }
+        }
+
+        return true;
     }
 
     /// <summary>Whether the instruction is a jump by which the function of a return probe may be left, or not.</summary>
@@ -294,17 +308,16 @@ internal sealed partial class JumpMechanism
 
     private bool TryBuild(JumpSite site, int expectedSites, out string reason)
     {
-        byte[] bodies = [];
+        _bodies.ResetWrittenCount();
         foreach (EnabledProbe consumer in site.Consumers)
         {
-            if (!consumer.Enabling.Program!.TryCompile(consumer, site.Tracepoint, out byte[]? body, out reason))
+            if (!consumer.Enabling.Program!.TryCompile(consumer, site.Tracepoint, _bodies, out reason))
             {
                 return false;
             }
-
-            bodies = bodies.Length == 0 ? body : [.. bodies, .. body];
         }
 
+        ReadOnlySpan<byte> bodies = _bodies.WrittenSpan;
         if (!_code.TryFind(site.Start, bodies.Length + RelocatedLength, (long)expectedSites * (bodies.Length + LongestWindow), out TrampolineArea? area, out reason)
             || !_journal.TryReserve(expectedSites, out reason))
         {
@@ -339,7 +352,7 @@ internal sealed partial class JumpMechanism
     }
 
     /// <summary>The program in front of the probed instruction; where that is a jump by which the function may be left, on the way out only.</summary>
-    private bool TryAddBody(JumpSite site, byte[] body, out WindowRefusal refusal)
+    private bool TryAddBody(JumpSite site, ReadOnlySpan<byte> body, out WindowRefusal refusal)
     {
         Probe probe = site.Consumers[0].Probe;
         if (FiresOnWayOut(site.Tracepoint, probe))

@@ -24,8 +24,7 @@ internal sealed partial class JumpMechanism
 
         while (_released.Count != 0)
         {
-            _released.Sort(static (a, b) => a.Start.CompareTo(b.Start));
-            foreach (JumpSite[] chunk in _released.ToArray().Chunk(ChunkLength))
+            foreach (JumpSite[] chunk in OrderReleased().Chunk(ChunkLength))
             {
                 using IEnumerator<bool> steps = RetireChunk(chunk);
                 while (steps.MoveNext())
@@ -62,7 +61,35 @@ internal sealed partial class JumpMechanism
             }
 
             Sweep();
+            yield return true;
+            if (_proc.IsGone)
+            {
+                yield break;
+            }
         }
+    }
+
+    /// <summary>Those whose end was asked for, in the order of addresses, as they stand in the index: sorting many takes longer than threads may wait.</summary>
+    private JumpSite[] OrderReleased()
+    {
+        JumpSite[] released = new JumpSite[_released.Count];
+        int count = 0;
+        foreach (JumpSite site in _index.Sites)
+        {
+            if (site.IsReleased && count++ < released.Length)
+            {
+                released[count - 1] = site;
+            }
+        }
+
+        if (count != released.Length)
+        {
+            // Some are not in it.
+            released = [.. _released];
+            Array.Sort(released, static (a, b) => a.Start.CompareTo(b.Start));
+        }
+
+        return released;
     }
 
     private IEnumerator<bool> RetireChunk(JumpSite[] chunk)

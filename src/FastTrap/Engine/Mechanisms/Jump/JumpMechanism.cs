@@ -1,3 +1,4 @@
+using System.Buffers;
 using FastTrap.Control;
 using FastTrap.Isa.X64;
 using FastTrap.Native;
@@ -11,6 +12,8 @@ namespace FastTrap.Engine.Mechanisms;
 /// </remarks>
 internal sealed partial class JumpMechanism : Mechanism
 {
+    private const int MostCollections = 3;
+
     private readonly Proc _proc;
     private readonly IPlatform _platform;
     private readonly TargetMemory _memory;
@@ -21,6 +24,7 @@ internal sealed partial class JumpMechanism : Mechanism
     private readonly StackScan _stacks;
     private readonly WindowLedger _ledger = new();
     private readonly X64Relocator _relocator = new();
+    private readonly ArrayBufferWriter<byte> _bodies = new();
     private readonly Dictionary<Tracepoint, JumpSite> _byTracepoint = [];
     private readonly List<JumpSite> _released = [];
     private readonly List<(TracedTask Task, JumpSite Site)> _waiting = [];
@@ -75,9 +79,12 @@ internal sealed partial class JumpMechanism : Mechanism
         {
             foreach (JumpSite site in sites)
             {
-                if (Array.Exists(site.Consumers, c => c.Enabling == enabling))
+                foreach (EnabledProbe consumer in site.Consumers)
                 {
-                    return true;
+                    if (consumer.Enabling == enabling)
+                    {
+                        return true;
+                    }
                 }
             }
 
@@ -312,6 +319,18 @@ internal sealed partial class JumpMechanism : Mechanism
     {
         task.Hold();
         _held.Add((task, address));
+    }
+
+    /// <summary>
+    /// So much was made that collections are due, which take long while it is young. They had better come now than while threads wait at traps for the control thread, now or when all goes.
+    /// </summary>
+    private static void LetGrowOld(JumpSite youngest)
+    {
+        // One may be made a background collection, by which nothing grows older.
+        for (int i = 0; i < MostCollections && GC.GetGeneration(youngest) != GC.MaxGeneration; i++)
+        {
+            GC.Collect(GC.MaxGeneration - 1, GCCollectionMode.Forced, blocking: true);
+        }
     }
 
     private void Release(JumpSite site)

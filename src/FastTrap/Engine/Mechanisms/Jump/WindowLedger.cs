@@ -1,4 +1,3 @@
-using System.Diagnostics;
 using FastTrap.Native;
 using Microsoft.Extensions.Logging;
 
@@ -13,21 +12,13 @@ internal sealed class WindowLedger
     private const int PageLength = 4096;
     private const ulong PageMask = ~(PageLength - 1UL);
 
-    private readonly Queue<(JumpSite Site, long When)> _removed = new();
+    private readonly Recent<JumpSite> _removed = new(s_memoryTime);
     private readonly byte[] _page = new byte[PageLength + 16];
 
-    public bool IsEmpty => _removed.Count == 0;
+    public bool IsEmpty => _removed.IsEmpty;
 
     /// <summary>Remembers a window that was restored, or went with its library.</summary>
-    public void Add(JumpSite site)
-    {
-        while (_removed.TryPeek(out (JumpSite Site, long When) oldest) && Stopwatch.GetElapsedTime(oldest.When) > s_memoryTime)
-        {
-            _removed.Dequeue();
-        }
-
-        _removed.Enqueue((site, Stopwatch.GetTimestamp()));
-    }
+    public void Add(JumpSite site) => _removed.Add(site);
 
     public void Clean(IPlatform platform, TargetMemory child, int childProcessId, JumpIndex index, ILogger logger)
     {
@@ -42,7 +33,7 @@ internal sealed class WindowLedger
             CleanPage(platform, child, childProcessId, sites[first..next], logger);
         }
 
-        foreach ((JumpSite site, _) in _removed)
+        foreach (JumpSite site in _removed.All())
         {
             Restore(platform, child, childProcessId, site, logger);
         }
