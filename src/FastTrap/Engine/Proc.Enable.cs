@@ -49,8 +49,10 @@ internal sealed partial class Proc
             _unarmed.Clear();
             foreach ((ProbeEnabling enabling, IReadOnlyList<ProbeSpec> specs) in requests)
             {
-                foreach (ProbeSpec spec in specs)
+                for (int i = 0; i < specs.Count; i++)
                 {
+                    Ageing.OnMade(i);
+                    ProbeSpec spec = specs[i];
                     Provider provider = providers[spec.Provider ?? Provider.Pid];
                     if (!TryAttach(enabling, spec, provider, out ProbeRefusal refusal))
                     {

@@ -42,5 +42,6 @@ internal sealed class MatchResult(int processId, int limit)
         }
 
         _specs.Add(spec);
+        Ageing.OnMade(_specs.Count);
     }
 }

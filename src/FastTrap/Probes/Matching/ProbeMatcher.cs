@@ -105,6 +105,7 @@ internal sealed class ProbeMatcher
             {
                 cancellationToken.ThrowIfCancellationRequested();
                 found.Add(finder.Find(spec));
+                Ageing.OnMade(found.Count);
             }
 
             return found;

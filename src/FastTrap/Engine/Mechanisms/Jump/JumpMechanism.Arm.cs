@@ -56,6 +56,7 @@ internal sealed partial class JumpMechanism
             {
                 end = Math.Max(site.Window.CodeEnd, site.PatchEnd);
                 chosen.Add(site);
+                Ageing.OnMade(chosen.Count);
             }
             else
             {
@@ -71,9 +72,9 @@ internal sealed partial class JumpMechanism
             yield break;
         }
 
-        if (chosen.Count > ChunkLength)
+        if (chosen.Count >= Ageing.PieceLength)
         {
-            LetGrowOld(chosen[^1]);
+            Ageing.Complete(chosen[^1]);
         }
 
         // Without it a tracer that is killed leaves traps that kill, as it does with breakpoints.
@@ -211,9 +212,8 @@ internal sealed partial class JumpMechanism
         bool isOnWayOut = FiresOnWayOut(tracepoint, first);
         foreach (EnabledProbe consumer in consumers)
         {
-            Probe probe = consumer.Probe;
-            if (FiresOnWayOut(tracepoint, probe) != isOnWayOut
-                || (isOnWayOut && (probe.FunctionAddress, probe.FunctionLength) != (first.FunctionAddress, first.FunctionLength)))
+            if (FiresOnWayOut(tracepoint, consumer.Probe) != isOnWayOut
+                || (isOnWayOut && (consumer.Probe.FunctionAddress, consumer.Probe.FunctionLength) != (first.FunctionAddress, first.FunctionLength)))
             {
                 return false;
             }

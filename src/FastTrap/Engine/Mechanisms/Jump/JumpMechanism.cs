@@ -12,8 +12,6 @@ namespace FastTrap.Engine.Mechanisms;
 /// </remarks>
 internal sealed partial class JumpMechanism : Mechanism
 {
-    private const int MostCollections = 3;
-
     private readonly Proc _proc;
     private readonly IPlatform _platform;
     private readonly TargetMemory _memory;
@@ -319,18 +317,6 @@ internal sealed partial class JumpMechanism : Mechanism
     {
         task.Hold();
         _held.Add((task, address));
-    }
-
-    /// <summary>
-    /// So much was made that collections are due, which take long while it is young. They had better come now than while threads wait at traps for the control thread, now or when all goes.
-    /// </summary>
-    private static void LetGrowOld(JumpSite youngest)
-    {
-        // One may be made a background collection, by which nothing grows older.
-        for (int i = 0; i < MostCollections && GC.GetGeneration(youngest) != GC.MaxGeneration; i++)
-        {
-            GC.Collect(GC.MaxGeneration - 1, GCCollectionMode.Forced, blocking: true);
-        }
     }
 
     private void Release(JumpSite site)
