@@ -58,8 +58,8 @@ internal sealed partial class ControlThread
     }
 
     /// <summary>
-    /// Goes to each CPU on which a process may run: then whoever ran there has passed through the kernel, and no processor holds code from before. False where that cannot be done: on CPUs that are not ours, and beside real-time threads, which may not
-    /// let us in. Reports are handled meanwhile. Control thread only.
+    /// Has a thread of ours go to each CPU on which a process may run: then whoever ran there has passed through the kernel, and no processor holds code from before. False where that cannot be done: on CPUs that are not ours, and beside real-time
+    /// threads, which may not let us in, or not in time. It may have to wait for its turn on a busy CPU, so it is another thread than this one, which handles reports meanwhile. Control thread only.
     /// </summary>
     public bool PassProcessors(ProcessHandle process)
     {
@@ -75,15 +75,7 @@ internal sealed partial class ControlThread
             }
         }
 
-        bool isDone = own.Length != 0;
-        foreach (int cpu in own)
-        {
-            // EINVAL: it is off.
-            isDone &= _platform.SetAffinity(0, [cpu]) is Errno.None or Errno.EINVAL;
-            HandleWaiting();
-        }
-
-        return _platform.SetAffinity(0, own) == Errno.None && isDone;
+        return ProcessorPass.TryStart(_platform, own) is { } pass && PumpUntil(() => pass.IsOver || process.IsOver, s_visitTimeout) && pass.HasBeenEverywhere;
     }
 
     /// <summary>Allows all CPUs again.</summary>
