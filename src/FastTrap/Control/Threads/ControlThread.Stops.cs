@@ -109,10 +109,8 @@ internal sealed partial class ControlThread
     /// <summary>Whether a thread has executed a trap whose signal it gets when it goes on: until that is answered, nothing can be said of where it stands.</summary>
     private bool IsBehindTrap(TracedTask task)
     {
-        // On arm64 it stands on the trap.
         _registers = new RegisterSet(task.Process.Architecture);
-        return task.Process.Architecture == Architecture.X64 && _platform.GetRegisters(task.ThreadId, ref _registers) == Errno.None && (long)_registers[X64Register.OrigRax] < 0
-            && PendingTrap.IsDue(_platform, task.ThreadId);
+        return _platform.GetRegisters(task.ThreadId, ref _registers) == Errno.None && PendingTrap.IsBehind(_platform, task.ThreadId, in _registers);
     }
 
     private void OnSignalStop(ProcessHandle process, TracedTask task, int signal)

@@ -307,7 +307,7 @@ internal sealed partial class JumpMechanism : Mechanism
     }
 
     /// <summary>Whether a thread has executed a trap whose signal it has not got yet.</summary>
-    public bool HasPendingTrap(TracedTask task) => PendingTrap.Exists(_platform, task.ThreadId);
+    public bool IsBehindTrap(TracedTask task, in RegisterSet registers) => PendingTrap.IsBehind(_platform, task.ThreadId, in registers);
 
     /// <summary>Whether a thread waits for the first byte of a window: where it goes on is known.</summary>
     public bool IsHeld(TracedTask task) => _held.Exists(h => h.Task == task);

@@ -31,7 +31,7 @@ internal abstract class JumpVisit(JumpMechanism mechanism) : IThreadVisit
         }
 
         // Behind a trap, perhaps another site's: it does not stand there, but is led from the trap.
-        if (Mechanism.HasPendingTrap(task))
+        if (Mechanism.IsBehindTrap(task, in registers))
         {
             return false;
         }
@@ -105,7 +105,7 @@ internal class LeavingVisit(JumpMechanism mechanism) : JumpVisit(mechanism)
                 return VisitOutcome.StepOut;
             }
 
-            if (pc == site.Window.Island && Mechanism.HasPendingTrap(task))
+            if (pc == site.Window.Island && Mechanism.IsBehindTrap(task, in registers))
             {
                 // Behind the trap in front of the island.
                 return VisitOutcome.Unchanged;
@@ -116,7 +116,7 @@ internal class LeavingVisit(JumpMechanism mechanism) : JumpVisit(mechanism)
         }
 
         if (!Mechanism.IsHeld(task) && Mechanism.Index.FindStart(pc) is { State: JumpState.Leaving, IsCountedInFront: true } passed
-            && !Mechanism.HasPendingTrap(task))
+            && !Mechanism.IsBehindTrap(task, in registers))
         {
             // It passed the tracepoint before there was a trap, and is counted now.
             registers.ProgramCounter = passed.Tracepoint.Address;
