@@ -1,9 +1,11 @@
 /* visited KIND THREADS: threads that make it hard to look at them, until "stop"; then "count work TOTAL" is printed, of the calls of work by threads and vfork children.
  * fork: they fork children, which call work and must live; clone: they start and join threads, which call work; vfork: their children share the memory, call work and end;
+ * late: the same, but these children take some milliseconds before they call work;
  * island (x86-64): they call lone, which is a return with padding behind it, and work. near is called, too: its window ends at a branch target, so its jump needs an island in that padding. */
 #include "target.h"
 #include <pthread.h>
 #include <sys/wait.h>
+#include <time.h>
 
 static volatile int stopping;
 static uint64_t calls;
@@ -34,6 +36,13 @@ static void expect(pid_t child)
     if (child < 0 || waitpid(child, &status, 0) != child || status != 7 << 8) target_fail("a child ended with %x", status);
 }
 
+static uint64_t now(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (uint64_t)time.tv_sec * 1000000000 + (uint64_t)time.tv_nsec;
+}
+
 static void *once(void *argument) { call((int)(intptr_t)argument); return NULL; }
 
 static void *run(void *argument)
@@ -48,9 +57,14 @@ static void *run(void *argument)
         } else if (kind[0] == 'c') {
             if (pthread_create(&id, NULL, once, (void *)(intptr_t)i)) target_fail("no thread");
             else pthread_join(id, NULL);
-        } else if (kind[0] == 'v') {
+        } else if (kind[0] == 'v' || kind[0] == 'l') {
             pid_t child = vfork();
-            if (child == 0) { call(3); _exit(7); }
+            if (child == 0) {
+                uint64_t end = now() + (kind[0] == 'l' ? 20000000 : 0);
+                while (now() < end) { }
+                call(3);
+                _exit(7);
+            }
             expect(child);
         } else {
             lone();

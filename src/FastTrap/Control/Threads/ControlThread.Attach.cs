@@ -75,9 +75,63 @@ internal sealed partial class ControlThread
             throw AttachDiagnosis.Ended(processId);
         }
 
+        SeizeVisitors(process);
         Start(process);
         Log.Attached(_logger, processId, process.Tasks.Count);
         return process;
+    }
+
+    /// <summary>Seizes the processes that were made before and share the memory, as a vfork child does until its exec: they run into the same traps. Those made from now on are ours already.</summary>
+    private void SeizeVisitors(ProcessHandle process)
+    {
+        List<int> children = [];
+        Queue<TracedTask> makers = new(process.Tasks.Values);
+        while (makers.TryDequeue(out TracedTask? maker))
+        {
+            children.Clear();
+            ProcTasks.AddChildren(_platform, maker.IsVisitor ? maker.ThreadId : process.ProcessId, maker.ThreadId, children);
+            foreach (int id in children)
+            {
+                if (process.Tasks.ContainsKey(id) || !IsVisitor(process, maker, id))
+                {
+                    continue;
+                }
+
+                Errno error = _platform.Seize(id, _options);
+                if (error != Errno.None)
+                {
+                    if (error == Errno.ESRCH || IsOurs(id) || IsZombieOrGone(id))
+                    {
+                        continue;
+                    }
+
+                    throw AttachDiagnosis.SeizeFailed(_platform, id, error);
+                }
+
+                if (IsVisitor(process, maker, id))
+                {
+                    TracedTask visitor = new(id, process) { IsVisitor = true, KnownMask = ReadMask(id) };
+                    process.Tasks.Add(id, visitor);
+                    makers.Enqueue(visitor);
+                }
+                else
+                {
+                    // It has just executed a program of its own: it is let go at its next stop.
+                    _awaited[id] = (process, false);
+                    _ = _platform.Interrupt(id);
+                }
+            }
+        }
+    }
+
+    /// <summary>Whether a child shares the memory of its maker; where the kernel cannot say, whether the maker waits for it as one does for a vfork child.</summary>
+    private bool IsVisitor(ProcessHandle process, TracedTask maker, int id)
+    {
+        bool waits = ProcSystemCall.TryRead(_platform, maker.IsVisitor ? maker.ThreadId : process.ProcessId, maker.ThreadId, out ProcSystemCall call, out _)
+            && !call.IsRunning && IsFork(process.Architecture, call.Number);
+        bool isVisitor = _platform.SharesAddressSpace(id, maker.ThreadId) ?? waits;
+        maker.IsAtVfork |= isVisitor && waits;
+        return isVisitor;
     }
 
     private bool IsOurs(int id) =>

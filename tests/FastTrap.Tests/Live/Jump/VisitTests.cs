@@ -60,6 +60,23 @@ public sealed class VisitTests : LiveTest
         await EndAsync(target, process);
     }
 
+    /// <summary>A vfork child that was made before the attach shares the memory, and runs into its traps.</summary>
+    [Test]
+    public async Task VforkChildrenOfBeforeTheAttachAreTraced()
+    {
+        using TargetProcess target = TargetProcess.StartTarget("visited", null, ["late", "2"]);
+        for (int round = 0; round < Rounds / 4; round++)
+        {
+            await using TracedProcess process = await Tracer.AttachAsync(target.ProcessId);
+            ProbeEnabling work = await process.EnableAsync("a.out:work:entry", CountOnly);
+            WaitUntil(() => work.HitCount > 0, "hits");
+        }
+
+        target.SendLine("stop");
+        target.ReadLineStarting("count work ");
+        Assert.That(target.WaitForExit(), Is.EqualTo(new TargetExit(0, 0)), string.Join('\n', target.Lines));
+    }
+
     private static async Task EndAsync(TargetProcess target, TracedProcess process)
     {
         await process.DisposeAsync();
