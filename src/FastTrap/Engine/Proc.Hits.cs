@@ -145,7 +145,7 @@ internal sealed partial class Proc
 
     public SignalOutcome OnSignalOutOfLine(TracedTask task, ref RegisterSet registers, ref SignalInfo info)
     {
-        if (_jump.Contains(registers.ProgramCounter))
+        if (_jump.Contains(registers.ProgramCounter) || _jump.IsBehindMark(registers.ProgramCounter))
         {
             return _jump.OnSignal(task, ref registers, ref info);
         }

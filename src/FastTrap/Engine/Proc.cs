@@ -101,7 +101,7 @@ internal sealed partial class Proc : ITrapHandler
 
     public bool IsDisplaced(ulong address) => _jump.Index.FindWindow(address) is not null;
 
-    public bool IsOutOfLine(ulong address) => _slots.Contains(address) || (!IsLettingGo && _jump.Contains(address));
+    public bool IsOutOfLine(ulong address) => _slots.Contains(address) || (!IsLettingGo && (_jump.Contains(address) || _jump.IsBehindMark(address)));
 
     public bool IsToStepOut(ulong address) => _jump.IsToStepOut(address);
 

@@ -43,10 +43,21 @@ internal sealed partial class JumpMechanism
         return true;
     }
 
-    /// <summary>A signal finds a thread in a trampoline.</summary>
+    /// <summary>Whether a thread at an address has passed the ENDBR64 at which a probe is, and not come through the window behind it yet.</summary>
+    public bool IsBehindMark(ulong address) => _index.FindStart(address) is { IsBehindMark: true, State: JumpState.Leading or JumpState.Armed or JumpState.Leaving };
+
+    /// <summary>A signal finds a thread in a trampoline, or in front of a window.</summary>
     public SignalOutcome OnSignal(TracedTask task, ref RegisterSet registers, ref SignalInfo info)
     {
         ulong pc = registers.ProgramCounter;
+        if (_index.FindStart(pc) is { IsBehindMark: true } window)
+        {
+            // When its handler is over there may be a trap in front instead. Of a window that is left, who was looked at is counted.
+            bool isCounted = window.State == JumpState.Leaving && task.Visit is null;
+            registers.ProgramCounter = isCounted || info.IsSynchronous ? pc : window.Tracepoint.Address;
+            return SignalOutcome.Deliver;
+        }
+
         if ((Guard.Contains(pc) || Adopted.IsGuard(pc)) && info.si_signo != Signal.SIGSTOP && !info.IsSynchronous)
         {
             return SignalOutcome.StepOut;
@@ -118,10 +129,10 @@ internal sealed partial class JumpMechanism
 
     private static void MoveTo(JumpSite site, in RelocatedPoint point, ref RegisterSet registers)
     {
-        // Who is not counted yet, and never will be at the window, goes through the trap in front of it.
+        // Who is not counted yet may come back when there is a trap in front of the window instead.
         JumpSite current = site.Current;
-        bool isMissed = current.IsCountedInFront && point.Original == current.Start && !site.Code!.IsBehindBody(point);
-        registers.ProgramCounter = isMissed ? current.Tracepoint.Address : point.Original;
+        bool isInFront = current.IsBehindMark && point.Original == current.Start && !site.Code!.IsBehindBody(point);
+        registers.ProgramCounter = isInFront ? current.Tracepoint.Address : point.Original;
         registers[X64Register.Rsp] += (ulong)point.Pushed;
     }
 

@@ -109,8 +109,11 @@ internal sealed class JumpSite(Tracepoint tracepoint, EnabledProbe[] consumers, 
     /// <summary>Whether the tracepoint has a trap of its own meanwhile, by which hits are counted from then on.</summary>
     public bool IsBypassed { get; set; }
 
-    /// <summary>Whether that trap stands in front of the window, at an instruction that does nothing.</summary>
-    public bool IsCountedInFront => IsBypassed && Tracepoint.Address < Start;
+    /// <summary>Whether the window begins behind the probed instruction, which is an ENDBR64: who executes that again has done nothing.</summary>
+    public bool IsBehindMark => Tracepoint.Address + WindowSearch.EndbrLength == Start;
+
+    /// <summary>Whether that trap stands in front of the window.</summary>
+    public bool IsCountedInFront => IsBypassed && IsBehindMark;
 
     /// <summary>Whether an address lies among the bytes that are replaced, but not at their start: nobody may be there.</summary>
     public bool IsInside(ulong address) => address - Start - 1 < (ulong)(PatchLength - 1);

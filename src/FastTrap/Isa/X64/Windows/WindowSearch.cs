@@ -4,7 +4,7 @@ namespace FastTrap.Isa.X64;
 internal readonly ref struct WindowSearch(CodeFlow flow, int unitStart, int unitEnd, CodeTraits traits, WindowClaims? claims)
 {
     private const int MaxStepsBack = 8;
-    private const int EndbrLength = 4;
+    public const int EndbrLength = 4;
     private const int MaxLength = 64;
 
     /// <summary>How far before the window's start an island may begin, and behind it.</summary>
