@@ -26,16 +26,27 @@ static void on_alarm(int signal)
     if (inner(signal) != (signal ^ 0x55)) target_fail("inner");
 }
 
+/* Signals are taken by threads that run, so no handler is under way when all have stopped; one that waits is taken in the next run. */
+static void take_signals(int how)
+{
+    sigset_t alarm;
+    sigemptyset(&alarm);
+    sigaddset(&alarm, SIGALRM);
+    pthread_sigmask(how, &alarm, NULL);
+}
+
 static void *work(void *argument)
 {
     for (;;) {
         pthread_barrier_wait(&start);
         if (quitting) return argument;
+        take_signals(SIG_UNBLOCK);
         for (int i = 0; running; i++) {
             __atomic_add_fetch(&hots, 1, __ATOMIC_RELAXED);
             int result = hot(i);
             if (result != ((i & 1) ? (int)((uint32_t)i * 2 + 1) : i)) target_fail("hot(%d) gave %d", i, result);
         }
+        take_signals(SIG_BLOCK);
         pthread_barrier_wait(&end);
     }
 }
@@ -52,17 +63,14 @@ int main(int argc, char **argv)
     threads = target_argument(argc, argv, 1, 4);
     long microseconds = target_argument(argc, argv, 2, 0);
     struct sigaction action = { .sa_handler = on_alarm, .sa_flags = SA_RESTART };
-    sigset_t alarm;
     pthread_t ids[64];
     if (threads > 64) return 97;
     sigaction(SIGALRM, &action, NULL);
     pthread_barrier_init(&start, NULL, (unsigned)threads + 1);
     pthread_barrier_init(&end, NULL, (unsigned)threads + 1);
+    take_signals(SIG_BLOCK);
     for (int i = 0; i < threads; i++)
         if (pthread_create(&ids[i], NULL, work, NULL)) return 96;
-    sigemptyset(&alarm);
-    sigaddset(&alarm, SIGALRM);
-    pthread_sigmask(SIG_BLOCK, &alarm, NULL);
     target_ready();
     char line[64];
     while (target_command(line, sizeof line)) {
@@ -73,7 +81,6 @@ int main(int argc, char **argv)
             set_timer(microseconds);
             target_say("running");
         } else if (strcmp(line, "stop") == 0) {
-            /* A signal that is taken by a thread which waits already is counted, too. */
             set_timer(0);
             running = 0;
             pthread_barrier_wait(&end);
