@@ -139,7 +139,7 @@ internal sealed class X64EmulatorTests
         Assert.That(registers[X64Register.Rax], Is.EqualTo(0x2_0000_0001));
     }
 
-    [Test]
+    [Test, NonParallelizable]
     public void EmulationAllocatesNothing()
     {
         WindowMemory memory = new();

@@ -129,7 +129,7 @@ internal sealed class X64FunctionScanTests
     public void PaddingAndSkippedPrefixesAreNoObstacle(string hex) =>
         Assert.That(Scan(hex).ReturnSites.Count(s => s.Kind == ReturnSiteKind.Return), Is.EqualTo(1));
 
-    [Test]
+    [Test, NonParallelizable]
     public void AScanIsReusableAndAllocatesNothing()
     {
         FunctionScan scan = new();

@@ -113,7 +113,7 @@ internal sealed class MemoryTests
         Assert.That(Platform.OpenMemory(0x7ffffff0, out _), Is.EqualTo(Errno.ENOENT));
     });
 
-    [Test]
+    [Test, NonParallelizable]
     public void TheHitPathAllocatesNothing() => SpawnedTarget.OnThread(() =>
     {
         using SpawnedTarget target = new("environment");

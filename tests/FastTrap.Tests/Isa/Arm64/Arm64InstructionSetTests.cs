@@ -281,7 +281,7 @@ internal sealed class Arm64InstructionSetTests
         Assert.That(error, Is.Not.Zero, "an access to nowhere");
     }
 
-    [Test]
+    [Test, NonParallelizable]
     public void EmulationAllocatesNothing()
     {
         WindowMemory memory = new();

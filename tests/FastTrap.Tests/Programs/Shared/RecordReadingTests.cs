@@ -11,7 +11,7 @@ namespace FastTrap.Tests.Programs.Shared;
 [NonParallelizable]
 internal sealed class RecordReadingTests
 {
-    [Test]
+    [Test, NonParallelizable]
     public void ReadingAllocatesNothing()
     {
         const int Lanes = 4;
@@ -57,7 +57,7 @@ internal sealed class RecordReadingTests
         Assert.That(allocated, Is.Zero);
     }
 
-    [Test]
+    [Test, NonParallelizable]
     public void MergingAllocatesNothing()
     {
         const int Lanes = 4;

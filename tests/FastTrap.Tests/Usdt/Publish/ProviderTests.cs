@@ -171,7 +171,7 @@ public sealed class ProviderTests
         }
     }
 
-    [Test]
+    [Test, NonParallelizable]
     public void AnUnobservedProbe_AllocatesNothing()
     {
         using UsdtProvider provider = new("quiet");
