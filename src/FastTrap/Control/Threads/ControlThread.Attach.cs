@@ -92,7 +92,7 @@ internal sealed partial class ControlThread
             ProcTasks.AddChildren(_platform, maker.IsVisitor ? maker.ThreadId : process.ProcessId, maker.ThreadId, children);
             foreach (int id in children)
             {
-                if (process.Tasks.ContainsKey(id) || !IsVisitor(process, maker, id))
+                if (process.Tasks.ContainsKey(id) || !IsVisitor(process, maker, id, id == children[^1]))
                 {
                     continue;
                 }
@@ -100,17 +100,18 @@ internal sealed partial class ControlThread
                 Errno error = _platform.Seize(id, _options);
                 if (error != Errno.None)
                 {
-                    if (error == Errno.ESRCH || IsOurs(id) || IsZombieOrGone(id))
+                    if (error == Errno.ESRCH || IsOurs(id) || IsZombieOrGone(id) || !IsVisitor(process, maker, id, id == children[^1]))
                     {
+                        // It has gone, or has executed another user's program.
                         continue;
                     }
 
                     throw AttachDiagnosis.SeizeFailed(_platform, id, error);
                 }
 
-                if (IsVisitor(process, maker, id))
+                if (IsVisitor(process, maker, id, id == children[^1]))
                 {
-                    TracedTask visitor = new(id, process) { IsVisitor = true, KnownMask = ReadMask(id) };
+                    TracedTask visitor = new(id, process) { IsVisitor = true, KnownMask = ProcStatus.TryRead(_platform, id, out ProcStatus? status, out _) ? status!.SigBlk : 0 };
                     process.Tasks.Add(id, visitor);
                     makers.Enqueue(visitor);
                 }
@@ -124,12 +125,12 @@ internal sealed partial class ControlThread
         }
     }
 
-    /// <summary>Whether a child shares the memory of its maker; where the kernel cannot say, whether the maker waits for it as one does for a vfork child.</summary>
-    private bool IsVisitor(ProcessHandle process, TracedTask maker, int id)
+    /// <summary>Whether a child shares the memory of its maker; where the kernel cannot say, whether it is the youngest, and the maker waits as one does for a vfork child.</summary>
+    private bool IsVisitor(ProcessHandle process, TracedTask maker, int id, bool isYoungest)
     {
         bool waits = ProcSystemCall.TryRead(_platform, maker.IsVisitor ? maker.ThreadId : process.ProcessId, maker.ThreadId, out ProcSystemCall call, out _)
             && !call.IsRunning && IsFork(process.Architecture, call.Number);
-        bool isVisitor = _platform.SharesAddressSpace(id, maker.ThreadId) ?? waits;
+        bool isVisitor = _platform.SharesAddressSpace(id, maker.ThreadId) ?? (waits && isYoungest);
         maker.IsAtVfork |= isVisitor && waits;
         return isVisitor;
     }

@@ -37,7 +37,7 @@ internal sealed partial class JumpMechanism
             info = default;
         }
 
-        registers.ProgramCounter = site.Window.Site;
+        registers.ProgramCounter = site.Window.Site == site.Start ? current.Front : site.Window.Site;
         return SignalOutcome.Deliver;
     }
 

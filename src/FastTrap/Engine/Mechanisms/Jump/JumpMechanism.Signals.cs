@@ -30,7 +30,7 @@ internal sealed partial class JumpMechanism
 
         if (pc == site.Window.Island)
         {
-            registers.ProgramCounter = site.Start;
+            registers.ProgramCounter = site.Current.Front;
             return true;
         }
 
@@ -54,7 +54,7 @@ internal sealed partial class JumpMechanism
         {
             // When its handler is over there may be a trap in front instead. Of a window that is left, who was looked at is counted.
             bool isCounted = window.State == JumpState.Leaving && task.Visit is null;
-            registers.ProgramCounter = isCounted || info.IsSynchronous ? pc : window.Tracepoint.Address;
+            registers.ProgramCounter = isCounted || info.IsSynchronous ? pc : window.Front;
             return SignalOutcome.Deliver;
         }
 
@@ -129,10 +129,7 @@ internal sealed partial class JumpMechanism
 
     private static void MoveTo(JumpSite site, in RelocatedPoint point, ref RegisterSet registers)
     {
-        // Who is not counted yet may come back when there is a trap in front of the window instead.
-        JumpSite current = site.Current;
-        bool isInFront = current.IsBehindMark && point.Original == current.Start && !site.Code!.IsBehindBody(point);
-        registers.ProgramCounter = isInFront ? current.Tracepoint.Address : point.Original;
+        registers.ProgramCounter = point.Original == site.Start && !site.Code!.IsBehindBody(point) ? site.Current.Front : point.Original;
         registers[X64Register.Rsp] += (ulong)point.Pushed;
     }
 

@@ -112,6 +112,9 @@ internal sealed class JumpSite(Tracepoint tracepoint, EnabledProbe[] consumers, 
     /// <summary>Whether the window begins behind the probed instruction, which is an ENDBR64: who executes that again has done nothing.</summary>
     public bool IsBehindMark => Tracepoint.Address + WindowSearch.EndbrLength == Start;
 
+    /// <summary>Where somebody goes who stands in front of the window and is not counted yet: he may find a trap in front of it when he goes on.</summary>
+    public ulong Front => IsBehindMark ? Tracepoint.Address : Start;
+
     /// <summary>Whether that trap stands in front of the window.</summary>
     public bool IsCountedInFront => IsBypassed && IsBehindMark;
 
