@@ -88,6 +88,7 @@ internal sealed partial class JumpMechanism
     /// <summary>At a detach: as <see cref="TryEndLife"/>, for some time; what a thread may return to then stays mapped.</summary>
     public void EndLife()
     {
+        _isLeft = false;
         for (int i = 0; i < EndAttempts && !TryEndLife() && !_proc.IsGone; i++)
         {
             _isLeft = i == EndAttempts - 1;
