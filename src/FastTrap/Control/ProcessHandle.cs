@@ -65,6 +65,20 @@ internal sealed class ProcessHandle
     /// <summary>Who answers traps; null while nothing was ever enabled.</summary>
     public ITrapHandler? Handler { get; set; }
 
+    /// <summary>Whether it has sites from whose traps threads are led. Control thread only.</summary>
+    public bool LeadsTraps
+    {
+        get;
+        set
+        {
+            if (value != field)
+            {
+                field = value;
+                Thread.LeadingProcesses += value ? 1 : -1;
+            }
+        }
+    }
+
     /// <summary>Who measures for how long threads stand, while changes are under way. Control thread only.</summary>
     public List<StallMeter> StallMeters { get; } = [];
 
@@ -76,6 +90,9 @@ internal sealed class ProcessHandle
 
     /// <summary>Whether the watch stays though nothing is enabled: for what may be loaded.</summary>
     public bool KeepsLinkerWatch { get; set; }
+
+    /// <summary>Whether all who may run into traps were looked for when the first was to be written.</summary>
+    public bool IsPreparedForTraps { get; set; }
 
     /// <summary>The target's own action for SIGTRAP; null until traps are to be written, or where there is none.</summary>
     public TrapDisposition? TrapDisposition { get; set; }

@@ -75,13 +75,16 @@ internal sealed partial class ControlThread
             throw AttachDiagnosis.Ended(processId);
         }
 
-        SeizeVisitors(process);
         Start(process);
+        SeizeVisitors(process);
         Log.Attached(_logger, processId, process.Tasks.Count);
         return process;
     }
 
-    /// <summary>Seizes the processes that were made before and share the memory, as a vfork child does until its exec: they run into the same traps. Those made from now on are ours already.</summary>
+    /// <summary>
+    /// Seizes the processes that were made before and share the memory, as a vfork child does until its exec: they run into the same traps. Those made from now on are ours already, but for one that was being made
+    /// when its maker was seized: so it is asked again before the first trap.
+    /// </summary>
     private void SeizeVisitors(ProcessHandle process)
     {
         List<int> children = [];
@@ -92,48 +95,52 @@ internal sealed partial class ControlThread
             ProcTasks.AddChildren(_platform, maker.IsVisitor ? maker.ThreadId : process.ProcessId, maker.ThreadId, children);
             foreach (int id in children)
             {
-                if (process.Tasks.ContainsKey(id) || !IsVisitor(process, maker, id, id == children[^1]))
+                bool isYoungest = id == children[^1];
+                if (!_tasks.ContainsKey(id) && !_awaited.ContainsKey(id) && IsVisitor(process, maker, id, isYoungest) && TrySeizeVisitor(process, maker, id, isYoungest) is { } visitor)
                 {
-                    continue;
-                }
-
-                Errno error = _platform.Seize(id, _options);
-                if (error != Errno.None)
-                {
-                    if (error == Errno.ESRCH || IsOurs(id) || IsZombieOrGone(id) || !IsVisitor(process, maker, id, id == children[^1]))
-                    {
-                        // It has gone, or has executed another user's program.
-                        continue;
-                    }
-
-                    throw AttachDiagnosis.SeizeFailed(_platform, id, error);
-                }
-
-                if (IsVisitor(process, maker, id, id == children[^1]))
-                {
-                    TracedTask visitor = new(id, process) { IsVisitor = true, KnownMask = ProcStatus.TryRead(_platform, id, out ProcStatus? status, out _) ? status!.SigBlk : 0 };
-                    process.Tasks.Add(id, visitor);
+                    maker.IsAtVfork |= IsInFork(process, maker);
                     makers.Enqueue(visitor);
-                }
-                else
-                {
-                    // It has just executed a program of its own: it is let go at its next stop.
-                    _awaited[id] = (process, false);
-                    _ = _platform.Interrupt(id);
                 }
             }
         }
     }
 
-    /// <summary>Whether a child shares the memory of its maker; where the kernel cannot say, whether it is the youngest, and the maker waits as one does for a vfork child.</summary>
-    private bool IsVisitor(ProcessHandle process, TracedTask maker, int id, bool isYoungest)
+    /// <summary>Null if it is none any more, or is ours already.</summary>
+    private TracedTask? TrySeizeVisitor(ProcessHandle process, TracedTask maker, int id, bool isYoungest)
     {
-        bool waits = ProcSystemCall.TryRead(_platform, maker.IsVisitor ? maker.ThreadId : process.ProcessId, maker.ThreadId, out ProcSystemCall call, out _)
-            && !call.IsRunning && IsFork(process.Architecture, call.Number);
-        bool isVisitor = _platform.SharesAddressSpace(id, maker.ThreadId) ?? (waits && isYoungest);
-        maker.IsAtVfork |= isVisitor && waits;
-        return isVisitor;
+        Errno error = _platform.Seize(id, _options);
+        bool isVisitor = IsVisitor(process, maker, id, isYoungest);
+        if (error != Errno.None)
+        {
+            if (error == Errno.ESRCH || IsOurs(id) || IsZombieOrGone(id) || !isVisitor)
+            {
+                // Gone, or it has executed another user's program.
+                return null;
+            }
+
+            throw AttachDiagnosis.SeizeFailed(_platform, id, error);
+        }
+
+        if (!isVisitor)
+        {
+            // It has just executed a program of its own: it is let go at its next stop.
+            _awaited[id] = (process, false);
+            _ = _platform.Interrupt(id);
+            return null;
+        }
+
+        TracedTask visitor = new(id, process) { IsVisitor = true, KnownMask = ProcStatus.TryRead(_platform, id, out ProcStatus? status, out _) ? status!.SigBlk : 0 };
+        Add(visitor);
+        return visitor;
     }
+
+    /// <summary>Whether a child shares the memory of its maker; where the kernel cannot say, whether it is the youngest, and the maker waits as one does for a vfork child.</summary>
+    private bool IsVisitor(ProcessHandle process, TracedTask maker, int id, bool isYoungest) =>
+        _platform.SharesAddressSpace(id, maker.ThreadId) ?? (isYoungest && IsInFork(process, maker));
+
+    private bool IsInFork(ProcessHandle process, TracedTask maker) =>
+        ProcSystemCall.TryRead(_platform, maker.IsVisitor ? maker.ThreadId : process.ProcessId, maker.ThreadId, out ProcSystemCall call, out _)
+        && !call.IsRunning && IsFork(process.Architecture, call.Number);
 
     private bool IsOurs(int id) =>
         ProcStatus.TryRead(_platform, id, out ProcStatus? status, out _) && status!.TracerPid != 0

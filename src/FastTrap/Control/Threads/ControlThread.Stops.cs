@@ -10,10 +10,6 @@ internal sealed partial class ControlThread
     private RegisterSet _registers;
     private RegisterSet _registersAtStop;
 
-    /// <summary>The thread of whose trap <c>_registers</c> and this are, before its report was taken.</summary>
-    private TracedTask? _seenAhead;
-    private SignalInfo _seenInfo;
-
     /// <summary>The process which is being detached: whoever of it stops, stays stopped.</summary>
     private ProcessHandle? _detaching;
 
@@ -258,47 +254,6 @@ internal sealed partial class ControlThread
 
         Resume(task, 0);
         process.Handler?.OnResumed();
-    }
-
-    /// <summary>What <see cref="LeadAhead"/> has seen a moment ago need not be asked again.</summary>
-    private bool TryTakeSeen(TracedTask task, out SignalInfo info)
-    {
-        info = _seenInfo;
-        bool isSeen = _seenAhead == task;
-        _seenAhead = null;
-        return isSeen;
-    }
-
-    /// <summary>Before the report of a trap is taken: puts the thread to where the guard would lead it. x86-64.</summary>
-    private void LeadAhead(TracedTask task)
-    {
-        _seenAhead = null;
-        ProcessHandle process = task.Process;
-        if (process.Architecture != Architecture.X64 || process.Handler is not { } handler)
-        {
-            return;
-        }
-
-        if (_registers.Architecture != process.Architecture)
-        {
-            _registers = new RegisterSet(process.Architecture);
-        }
-
-        if (_platform.GetRegisters(task.ThreadId, ref _registers) != Errno.None || _platform.GetSignalInfo(task.ThreadId, out _seenInfo) != Errno.None)
-        {
-            return;
-        }
-
-        _seenAhead = task;
-        ulong trapAddress = _registers.ProgramCounter - 1;
-        if (process.IsTrapInstruction(_seenInfo) && process.ControlBreakpoints.Find(trapAddress) is null && handler.FindWayFrom(trapAddress) is var way and not 0)
-        {
-            _registers.ProgramCounter = way;
-            if (_platform.SetRegisters(task.ThreadId, _registers) == Errno.None)
-            {
-                task.LedFrom = trapAddress;
-            }
-        }
     }
 
     /// <summary>A SIGTRAP that belongs to no tracepoint: ours of a moment ago, or the target's own business.</summary>

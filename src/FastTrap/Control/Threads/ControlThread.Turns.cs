@@ -1,8 +1,9 @@
+using System.Runtime.InteropServices;
 using FastTrap.Native;
 
 namespace FastTrap.Control;
 
-/// <summary>Gives each thread of the targets its turn.</summary>
+/// <summary>Takes reports, and gives each thread of the targets its turn.</summary>
 /// <remarks>
 /// The kernel looks for a report in the order of its own list, where the thread that was attached last comes first. A few threads which hit probes without end
 /// would be answered for ever, and those behind them never. So after some reports the threads that had none are asked by name.
@@ -18,6 +19,10 @@ internal sealed partial class ControlThread
     private int _round;
     private int _reportsInRound;
     private bool _takesTurns;
+
+    /// <summary>The thread of whose trap <c>_registers</c> and this are, before its report was taken.</summary>
+    private TracedTask? _seenAhead;
+    private SignalInfo _seenInfo;
 
     /// <summary>To be called after each report that was handled.</summary>
     private void TakeTurns()
@@ -54,5 +59,88 @@ internal sealed partial class ControlThread
 
         _waiting.Clear();
         _takesTurns = false;
+    }
+
+    /// <summary>
+    /// The next report of a thread, or of any (-1). With it the kernel forgets the signal that a thread has stopped for: were the tracer killed then, a thread would go on behind the trap it has executed. So one that a guard would lead is led before.
+    /// </summary>
+    private int Take(int threadId, bool block, out WaitStatus status)
+    {
+        if (LeadingProcesses == 0)
+        {
+            return _platform.Wait(threadId, block, out status);
+        }
+
+        int id = _platform.Peek(threadId, block, out status);
+        if (id <= 0)
+        {
+            return id;
+        }
+
+        if (IsTrap(status) && _tasks.TryGetValue(id, out TracedTask? led))
+        {
+            LeadAhead(led);
+        }
+        else
+        {
+            led = null;
+        }
+
+        // It may have been killed meanwhile: its end is another report, and after an exec its id is another program's.
+        id = _platform.Wait(id, block: false, out status);
+        if (led is not null && (id <= 0 || !IsTrap(status)))
+        {
+            led.LedFrom = 0;
+            _seenAhead = null;
+        }
+
+        return id == -(int)Errno.ECHILD ? 0 : id;
+    }
+
+    private static bool IsTrap(WaitStatus status) => status is { Stopped: true, IsSystemCallStop: false, Event: PtraceEvent.None, StopSignal: Signal.SIGTRAP };
+
+    /// <summary>What <see cref="LeadAhead"/> has seen a moment ago need not be asked again.</summary>
+    private bool TryTakeSeen(TracedTask task, out SignalInfo info)
+    {
+        info = _seenInfo;
+        bool isSeen = _seenAhead == task;
+        _seenAhead = null;
+        return isSeen;
+    }
+
+    /// <summary>Before the report of a trap is taken: puts the thread to where the guard would lead it. x86-64.</summary>
+    private void LeadAhead(TracedTask task)
+    {
+        _seenAhead = null;
+        ProcessHandle process = task.Process;
+        if (process.Architecture != Architecture.X64 || process.Handler is not { } handler)
+        {
+            return;
+        }
+
+        if (_registers.Architecture != process.Architecture)
+        {
+            _registers = new RegisterSet(process.Architecture);
+        }
+
+        if (_platform.GetRegisters(task.ThreadId, ref _registers) != Errno.None || _platform.GetSignalInfo(task.ThreadId, out _seenInfo) != Errno.None)
+        {
+            return;
+        }
+
+        _seenAhead = task;
+        ulong trapAddress = _registers.ProgramCounter - 1;
+        if (process.IsTrapInstruction(_seenInfo) && process.ControlBreakpoints.Find(trapAddress) is null && handler.FindWayFrom(trapAddress) is var way and not 0)
+        {
+            _registers.ProgramCounter = way;
+            if (_platform.SetRegisters(task.ThreadId, _registers) == Errno.None)
+            {
+                task.LedFrom = trapAddress;
+            }
+            else
+            {
+                _seenAhead = null;
+            }
+        }
     }
 }

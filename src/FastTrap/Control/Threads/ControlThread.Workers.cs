@@ -87,9 +87,16 @@ internal sealed partial class ControlThread
         return true;
     }
 
-    /// <summary>To be called before the first trap is written: learns what traps may destroy.</summary>
+    /// <summary>To be called before the first trap is written: seizes whoever shares the memory, and learns what traps may destroy.</summary>
+    /// <exception cref="FastTrapException">A process that shares the memory cannot be traced.</exception>
     public void PrepareForTraps(ProcessHandle process)
     {
+        if (!process.IsPreparedForTraps && !process.IsOver)
+        {
+            process.IsPreparedForTraps = true;
+            SeizeVisitors(process);
+        }
+
         if (process.TrapDisposition is not null || process.IsOver || !TrapDisposition.IsNeeded(_platform, process.ProcessId))
         {
             return;

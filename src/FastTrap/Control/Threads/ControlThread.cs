@@ -63,8 +63,8 @@ internal sealed partial class ControlThread
     /// <summary>Whether the caller is the control thread itself: a handler's code.</summary>
     public bool IsCurrent => Environment.CurrentManagedThreadId == _thread.ManagedThreadId;
 
-    /// <summary>Whether one of its processes has, or had, a guard: code that leads threads from traps when there is no tracer. Control thread only.</summary>
-    public bool HasGuarded { get; set; }
+    /// <summary>How many of its processes have sites from whose traps threads are led. Control thread only.</summary>
+    public int LeadingProcesses { get; set; }
 
     /// <summary>The passes of its loop, for whoever waits until it uses nothing of before.</summary>
     public PassCounter Passes { get; } = new();
@@ -316,44 +316,6 @@ internal sealed partial class ControlThread
         _lastIdle = id == 0 ? now : _lastIdle;
         return id;
     }
-
-    /// <summary>
-    /// The next report of a thread, or of any (-1). With it the kernel forgets the signal that a thread has stopped for: were the tracer killed then, a thread would go on behind the trap it has executed. So one that a guard would lead is led before.
-    /// </summary>
-    private int Take(int threadId, bool block, out WaitStatus status)
-    {
-        if (!HasGuarded)
-        {
-            return _platform.Wait(threadId, block, out status);
-        }
-
-        int id = _platform.Peek(threadId, block, out status);
-        if (id <= 0)
-        {
-            return id;
-        }
-
-        if (IsTrap(status) && _tasks.TryGetValue(id, out TracedTask? led))
-        {
-            LeadAhead(led);
-        }
-        else
-        {
-            led = null;
-        }
-
-        // It may have been killed meanwhile: its end is another report, and after an exec its id is another program's.
-        id = _platform.Wait(id, block: false, out status);
-        if (led is not null && (id <= 0 || !IsTrap(status)))
-        {
-            led.LedFrom = 0;
-            _seenAhead = null;
-        }
-
-        return id == -(int)Errno.ECHILD ? 0 : id;
-    }
-
-    private static bool IsTrap(WaitStatus status) => status is { Stopped: true, IsSystemCallStop: false, Event: PtraceEvent.None, StopSignal: Signal.SIGTRAP };
 
     private int Poll(out WaitStatus status)
     {

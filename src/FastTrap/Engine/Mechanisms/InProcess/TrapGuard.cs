@@ -77,7 +77,6 @@ internal sealed class TrapGuard(ProcessHandle process)
             string? problem = "no thread of the process could be stopped to install it";
             _ = process.Thread.TryBorrow(process, task => problem = Install(task));
             Refusal = problem;
-            process.Thread.HasGuarded |= problem is null;
         }
 
         if (Refusal is null && !_table!.HasRoom(traps))

@@ -64,7 +64,7 @@ internal sealed partial class JumpMechanism
             }
         }
 
-        _index = _index.With(chosen);
+        Publish(_index.With(chosen));
         _byTracepoint.EnsureCapacity(_byTracepoint.Count + chosen.Count);
         yield return true;
         if (_proc.IsGone)

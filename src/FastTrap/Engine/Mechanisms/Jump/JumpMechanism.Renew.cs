@@ -127,7 +127,7 @@ internal sealed partial class JumpMechanism
         }
 
         chunk = Array.FindAll(chunk, s => s.State == JumpState.Leading);
-        _index = _index.With(chunk, supersede: true);
+        Publish(_index.With(chunk, supersede: true));
         yield return true;
         if (_proc.IsGone)
         {

@@ -238,7 +238,7 @@ internal sealed partial class JumpMechanism : Mechanism
     }
 
     /// <summary>Retired ones are known again, for who comes back to a trampoline from a signal handler.</summary>
-    public void AdoptAgain(JumpSite[] sites) => _index = _index.With(sites);
+    public void AdoptAgain(JumpSite[] sites) => Publish(_index.With(sites));
 
     /// <summary>Nobody is in their trampolines, or they stay as they are.</summary>
     public void Disown(JumpSite[] sites)
@@ -291,7 +291,7 @@ internal sealed partial class JumpMechanism : Mechanism
             site.State = JumpState.Gone;
         }
 
-        _index = JumpIndex.Empty;
+        Publish(JumpIndex.Empty);
         _byTracepoint.Clear();
         _released.Clear();
         _changed.Clear();
@@ -317,6 +317,17 @@ internal sealed partial class JumpMechanism : Mechanism
     {
         task.Hold();
         _held.Add((task, address));
+    }
+
+    private void Publish(JumpIndex index)
+    {
+        bool leads = index.Count != 0;
+        if (leads != (_index.Count != 0))
+        {
+            _proc.Process.LeadsTraps = leads;
+        }
+
+        _index = index;
     }
 
     private void Release(JumpSite site)
