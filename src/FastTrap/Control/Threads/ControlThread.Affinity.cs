@@ -19,6 +19,7 @@ internal sealed partial class ControlThread
     private int[]? _allowedCpus;
     private long _nextLook;
     private long _lookInterval = s_shortestLook;
+    private ProcessorPass? _pass;
 
     /// <summary>Goes after the thread that has just been reported, if it is time to look where it is.</summary>
     private void Follow(int threadId)
@@ -75,7 +76,8 @@ internal sealed partial class ControlThread
             }
         }
 
-        return ProcessorPass.TryStart(_platform, own) is { } pass && PumpUntil(() => pass.IsOver || process.IsOver, s_visitTimeout) && pass.HasBeenEverywhere;
+        _pass ??= ProcessorPass.TryMake(_platform);
+        return _pass is { } pass && pass.TryAsk(own) && PumpUntil(() => pass.IsOver || process.IsOver, s_visitTimeout) && pass.HasBeenEverywhere;
     }
 
     /// <summary>Allows all CPUs again.</summary>

@@ -212,6 +212,7 @@ internal sealed partial class ControlThread
         finally
         {
             _closed = true;
+            _pass?.End();
             Passes.End();
             Interlocked.MemoryBarrier();
             foreach (ProcessHandle process in _processes.ToArray())
