@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using FastTrap.Control;
 using FastTrap.Isa;
 using FastTrap.Native;
@@ -9,6 +10,9 @@ internal sealed partial class JumpMechanism
 {
     /// <summary>Looks for a thread that will return through a cover, at a detach.</summary>
     private const int EndAttempts = 20;
+
+    /// <summary>No look begins later: one alone may have to wait for its turn on a busy machine.</summary>
+    private static readonly TimeSpan s_endTimeout = TimeSpan.FromSeconds(5);
 
     private SignalCover? _cover;
     private bool _isLeft;
@@ -88,10 +92,11 @@ internal sealed partial class JumpMechanism
     /// <summary>At a detach: as <see cref="TryEndLife"/>, for some time; what a thread may return to then stays mapped.</summary>
     public void EndLife()
     {
-        _isLeft = false;
-        for (int i = 0; i < EndAttempts && !TryEndLife() && !_proc.IsGone; i++)
+        long start = Stopwatch.GetTimestamp();
+        _isLeft = !TryEndLife();
+        for (int i = 1; i < EndAttempts && _isLeft && !_proc.IsGone && Stopwatch.GetElapsedTime(start) < s_endTimeout; i++)
         {
-            _isLeft = i == EndAttempts - 1;
+            _isLeft = !TryEndLife();
         }
     }
 
