@@ -1,4 +1,6 @@
 using System.Globalization;
+using FastTrap.Engine.Mechanisms;
+using FastTrap.Native;
 using FastTrap.Tests.TestKit;
 using FastTrap.Tests.TestKit.Programs;
 
@@ -101,6 +103,42 @@ public sealed class KillTests : LiveTest
         Assert.That(target.WaitForExit(), Is.EqualTo(new TargetExit(0, 0)), string.Join('\n', target.Lines));
         Assert.That(target.Lines, Has.None.StartsWith("FAIL"));
         Assert.That(cleaned, Is.Positive);
+    }
+
+    [Test]
+    public async Task WhatIsWrittenDownOfATrapIsTheInstructionThatIsThereNow()
+    {
+        using TargetProcess target = TargetProcess.StartTarget("jit", null, ["200"]);
+        TracedProcess process = await Tracer.AttachAsync(target.ProcessId);
+        await using ProbeSum jump = await process.On("a.out:main:entry").WithMechanism(ProbeMechanism.Jump).Count().EnableAsync();
+        ProbeEnabling first = await process.EnableAsync("jit:*first*:entry", CountOnly);
+        ulong address = first.Probes[0].Address;
+        Assert.That(ReadWrittenDown(target.ProcessId, address), Is.EqualTo(new byte[] { 0x8d, 0x04, 0x7f }));
+        await first.DisposeAsync();
+        target.SendLine("over");
+        Assert.That(target.ReadLineStarting("over "), Is.EqualTo($"over 0x{address:x}"));
+        ProbeEnabling second = await process.EnableAsync("jit:*third*:entry", CountOnly);
+        Assert.That(ReadWrittenDown(target.ProcessId, address), Is.EqualTo(new byte[] { 0x8d, 0x04, 0xbf }));
+        target.SendLine("go");
+        Assert.That(target.ReadCount("made"), Is.EqualTo(200));
+        Assert.That(second.HitCount, Is.EqualTo(200));
+        await process.DisposeAsync();
+        target.SendLine("quit");
+        Assert.That(target.WaitForExit(), Is.EqualTo(new TargetExit(0, 0)));
+    }
+
+    private static byte[] ReadWrittenDown(int processId, ulong address)
+    {
+        List<JumpSite> sites = [];
+        foreach (string line in File.ReadLines($"/proc/{processId}/maps").Where(l => l.Contains(JournalLayout.Name, StringComparison.Ordinal)))
+        {
+            ulong[] range = [.. line.Split(' ')[0].Split('-').Select(w => ulong.Parse(w, NumberStyles.HexNumber, CultureInfo.InvariantCulture))];
+            byte[] journal = new byte[range[1] - range[0]];
+            Assert.That(LinuxPlatform.Instance.ReadMemory(processId, range[0], journal), Is.EqualTo(journal.Length));
+            Assert.That(JournalReader.TryRead(journal, static (_, _) => true, sites, [], out string problem), Is.True, problem);
+        }
+
+        return sites.Single(s => s.Start == address).Original;
     }
 
     private static int Setting(string name, int standard) =>

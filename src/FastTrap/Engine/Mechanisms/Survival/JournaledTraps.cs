@@ -57,13 +57,24 @@ internal sealed class JournaledTraps(Proc proc, CodeSpace code, Journal journal,
     /// <summary>A trap is about to be written to an instruction, not from within a hit.</summary>
     public void BeforeTrap(ulong address)
     {
-        if (!_isBegun || _traps.ContainsKey(address))
+        if (!_isBegun)
         {
             return;
         }
 
         Span<byte> bytes = stackalloc byte[proc.Isa.MaxInstructionLength];
         int read = proc.ReadMemory(address, bytes);
+        if (_traps.TryGetValue(address, out JumpSite? known))
+        {
+            if (read <= 0 || bytes[..read].StartsWith(known.Original))
+            {
+                return;
+            }
+
+            // Another instruction was made there since.
+            Forget(address, 1);
+        }
+
         if (read <= 0 || !proc.Isa.TryDecode(bytes[..read], address, out DisplacedInstruction instruction, out _))
         {
             return;
