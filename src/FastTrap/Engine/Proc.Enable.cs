@@ -51,7 +51,12 @@ internal sealed partial class Proc
             {
                 for (int i = 0; i < specs.Count; i++)
                 {
-                    Ageing.OnMade(i);
+                    if (Ageing.IsDue(i))
+                    {
+                        _ = Process.Thread.TryRunAside(Process, Ageing.Collect);
+                        RequireAlive();
+                    }
+
                     ProbeSpec spec = specs[i];
                     Provider provider = providers[spec.Provider ?? Provider.Pid];
                     if (!TryAttach(enabling, spec, provider, out ProbeRefusal refusal))
@@ -69,14 +74,14 @@ internal sealed partial class Proc
             }
 
             Publish(_fresh.Values);
-            Tracepoint[] order = [.. _fresh.Values, .. _unarmed];
+            RequireAlive();
 
             // The table has them from here on. (A new one: the room that a large enabling needed would be kept for ever.)
+            Tracepoint[] order = Process.Thread.Make(Process, _fresh.Count + _unarmed.Count, OrderThoseToArm);
             _fresh = [];
             _unarmed.Clear();
             yield return true;
             RequireAlive();
-            Array.Sort(Array.ConvertAll(order, static t => t.Address), order);
             foreach ((ProbeEnabling enabling, _) in requests)
             {
                 enabling.BeginCost(Stopwatch.GetTimestamp());
@@ -136,6 +141,14 @@ internal sealed partial class Proc
                 _core.Providers.Release(provider, ProviderHold.Creating);
             }
         }
+    }
+
+    /// <summary>By their addresses.</summary>
+    private Tracepoint[] OrderThoseToArm()
+    {
+        Tracepoint[] order = [.. _fresh.Values, .. _unarmed];
+        Array.Sort(Array.ConvertAll(order, static t => t.Address), order);
+        return order;
     }
 
     /// <summary>Converts the jumps that are in the way of what is to be armed, then arms by Jump what can be.</summary>

@@ -213,9 +213,17 @@ internal sealed partial class Proc
 
     private void Publish(Dictionary<ulong, Tracepoint>.ValueCollection fresh)
     {
-        if (fresh.Count != 0)
+        if (fresh.Count == 0)
         {
-            _table = _table.With(fresh);
+            return;
+        }
+
+        TracepointTable former = _table;
+        int version = former.Version;
+        TracepointTable made = Process.Thread.Make(Process, former.Count + fresh.Count, () => former.With(fresh));
+        if (!IsGone)
+        {
+            _table = ReferenceEquals(former, _table) && former.Version == version ? made : _table.With(fresh);
         }
     }
 

@@ -19,7 +19,6 @@ internal sealed partial class ControlThread
     private int[]? _allowedCpus;
     private long _nextLook;
     private long _lookInterval = s_shortestLook;
-    private ProcessorPass? _pass;
 
     /// <summary>Goes after the thread that has just been reported, if it is time to look where it is.</summary>
     private void Follow(int threadId)
@@ -60,7 +59,7 @@ internal sealed partial class ControlThread
 
     /// <summary>
     /// Has a thread of ours go to each CPU on which a process may run: then whoever ran there has passed through the kernel, and no processor holds code from before. False where that cannot be done: on CPUs that are not ours, and beside real-time
-    /// threads, which may not let us in, or not in time. It may have to wait for its turn on a busy CPU, so it is another thread than this one, which handles reports meanwhile. Control thread only.
+    /// threads, which may not let us in, or not in time. Control thread only.
     /// </summary>
     public bool PassProcessors(ProcessHandle process)
     {
@@ -76,8 +75,19 @@ internal sealed partial class ControlThread
             }
         }
 
-        _pass ??= ProcessorPass.TryMake(_platform);
-        return _pass is { } pass && pass.TryAsk(own) && PumpUntil(() => pass.IsOver || process.IsOver, s_visitTimeout) && pass.HasBeenEverywhere;
+        bool isEverywhere = own.Length != 0;
+        return TryRunAside(process, Pass) && isEverywhere;
+
+        void Pass()
+        {
+            foreach (int processor in own)
+            {
+                // EINVAL: it is off.
+                isEverywhere &= _platform.SetAffinity(0, [processor]) is Errno.None or Errno.EINVAL;
+            }
+
+            _ = _platform.SetAffinity(0, own);
+        }
     }
 
     /// <summary>Allows all CPUs again.</summary>

@@ -16,7 +16,11 @@ internal sealed partial class ControlThread
     /// <summary>So long a thread may wait for the slice that is under way.</summary>
     private static readonly long s_sliceTicks = Stopwatch.Frequency / 4000;
 
+    /// <summary>What is made of fewer takes less time than a slice.</summary>
+    private const int ManyThings = 4096;
+
     private long _sliceStart;
+    private SideThread? _side;
 
     private bool HasWork => _busy.Count != 0;
 
@@ -121,6 +125,24 @@ internal sealed partial class ControlThread
             slices.Dispose();
             _done.TrySetException(reason);
         }
+    }
+
+    /// <summary>
+    /// Has something done that may have to wait, for a CPU or for the garbage collector: by another thread, while reports are handled here. False if there can be no such thread, or it is busy with what took too long before: nothing was
+    /// done; or if this is not over in time. Control thread only, and not from within a hit.
+    /// </summary>
+    public bool TryRunAside(ProcessHandle process, Action work)
+    {
+        _side ??= SideThread.TryMake();
+        return _side is { } side && side.TryAsk(work) && PumpUntil(() => side.IsOver || process.IsOver, s_visitTimeout) && side.IsOver;
+    }
+
+    /// <summary>Has something made of so many things, which do not change by reports: aside where they are many, so that no thread waits for it. Control thread only, and not from within a hit.</summary>
+    public T Make<T>(ProcessHandle process, int count, Func<T> make)
+        where T : class
+    {
+        T? made = null;
+        return count >= ManyThings && TryRunAside(process, () => made = make()) && made is not null ? made : make();
     }
 
     private void RunQueued()

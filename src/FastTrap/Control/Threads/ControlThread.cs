@@ -212,7 +212,7 @@ internal sealed partial class ControlThread
         finally
         {
             _closed = true;
-            _pass?.End();
+            _side?.End();
             Passes.End();
             Interlocked.MemoryBarrier();
             foreach (ProcessHandle process in _processes.ToArray())

@@ -56,7 +56,7 @@ internal sealed partial class JumpMechanism
             {
                 end = Math.Max(site.Window.CodeEnd, site.PatchEnd);
                 chosen.Add(site);
-                Ageing.OnMade(chosen.Count);
+                _ = Ageing.IsDue(chosen.Count) && _proc.Process.Thread.TryRunAside(_proc.Process, Ageing.Collect);
             }
             else
             {
@@ -64,17 +64,12 @@ internal sealed partial class JumpMechanism
             }
         }
 
-        Publish(_index.With(chosen));
+        PublishMade(chosen.Count, i => i.With(chosen));
         _byTracepoint.EnsureCapacity(_byTracepoint.Count + chosen.Count);
-        yield return true;
+        _ = chosen.Count >= Ageing.PieceLength && _proc.Process.Thread.TryRunAside(_proc.Process, () => Ageing.Complete(chosen[^1]));
         if (_proc.IsGone)
         {
             yield break;
-        }
-
-        if (chosen.Count >= Ageing.PieceLength)
-        {
-            Ageing.Complete(chosen[^1]);
         }
 
         // Without it a tracer that is killed leaves traps that kill, as it does with breakpoints.

@@ -305,7 +305,7 @@ internal sealed partial class JumpMechanism
     }
 
     /// <summary>Takes what was freed out of the index: all at once, for it is made anew. Before another trampoline is made in that memory.</summary>
-    private void Sweep() => Publish(_index.WithoutFreed());
+    private void Sweep() => PublishMade(0, static i => i.WithoutFreed());
 
     private bool IsSliceOver => _proc.Process.Thread.IsSliceOver;
 

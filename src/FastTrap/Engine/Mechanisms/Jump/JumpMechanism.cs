@@ -330,6 +330,17 @@ internal sealed partial class JumpMechanism : Mechanism
         _index = index;
     }
 
+    /// <summary>Publishes what is made of the index, and of so many sites more: while reports are handled, if they are many.</summary>
+    private void PublishMade(int more, Func<JumpIndex, JumpIndex> make)
+    {
+        JumpIndex former = _index;
+        JumpIndex made = _proc.Process.Thread.Make(_proc.Process, former.Count + more, () => make(former));
+        if (!_proc.IsGone)
+        {
+            Publish(ReferenceEquals(former, _index) ? made : make(_index));
+        }
+    }
+
     private void Release(JumpSite site)
     {
         if (!site.IsReleased)
