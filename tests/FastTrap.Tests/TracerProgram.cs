@@ -1,4 +1,5 @@
 using System.Globalization;
+using FastTrap.Tests.Faults;
 using FastTrap.Tests.TestKit.Programs;
 
 namespace FastTrap.Tests;
@@ -44,6 +45,8 @@ internal static class TracerProgram
                     return 5;
                 case ["recount", _, string mechanism, string rounds, .. string[] descriptions]:
                     return await CountAsync(processId, Enum.Parse<ProbeMechanism>(mechanism), int.Parse(rounds, CultureInfo.InvariantCulture), descriptions).ConfigureAwait(false);
+                case ["dying", _, string mechanism, string change, .. string[] descriptions]:
+                    return await CountAndDieAsync(processId, Enum.Parse<ProbeMechanism>(mechanism), int.Parse(change, CultureInfo.InvariantCulture), descriptions).ConfigureAwait(false);
                 case ["count", _, string mechanism, .. string[] descriptions]:
                     return await CountForEverAsync(processId, Enum.Parse<ProbeMechanism>(mechanism), descriptions, isToLive: false).ConfigureAwait(false);
                 case ["live", _, string mechanism, .. string[] descriptions]:
@@ -145,6 +148,30 @@ internal static class TracerProgram
         using ManualResetEventSlim never = new();
         never.Wait();
         return 3;
+    }
+
+    /// <summary>Attaches, enables, disables and detaches, and is killed at some change that it makes; 0: at none, and it prints how many there were.</summary>
+    private static async Task<int> CountAndDieAsync(int processId, ProbeMechanism mechanism, int change, string[] descriptions)
+    {
+        FaultyPlatform platform = new();
+        platform.DieAtChange(change);
+        await using (Tracer tracer = new(new TracerOptions(), platform))
+        {
+            TracedProcess process = await tracer.AttachAsync(processId).ConfigureAwait(false);
+            List<ProbeSum> sums = [];
+            foreach (string description in descriptions)
+            {
+                sums.Add(await process.On(description).WithMechanism(mechanism).Count().EnableAsync().ConfigureAwait(false));
+            }
+
+            foreach (ProbeSum sum in sums)
+            {
+                await sum.DisposeAsync().ConfigureAwait(false);
+            }
+        }
+
+        Console.WriteLine($"changes {platform.Changes}");
+        return 0;
     }
 
     /// <summary>Probes a process, prints <c>busy</c> once there were hits, and ends as it is told to, never disposing anything.</summary>

@@ -11,14 +11,28 @@ internal sealed class FaultyPlatform : IPlatform
 {
     private static readonly LinuxPlatform s_real = LinuxPlatform.Instance;
 
+    private static readonly HashSet<string> s_changing =
+    [
+        nameof(Seize), nameof(Interrupt), nameof(Listen), nameof(Continue), nameof(ContinueToSystemCall), nameof(SingleStep), nameof(Detach), nameof(SetRegisters), nameof(SetChangedRegisters),
+        nameof(SetRegisterSet), nameof(SetSignalInfo), nameof(SetSignalMask), nameof(WriteMemory), nameof(WriteCode), nameof(MapMemoryFile), nameof(SignalThread), nameof(QueueSignal),
+    ];
+
     private volatile Fault? _fault;
     private int _calls;
     private int _victim;
     private int _isReached;
     private int _callsToLive;
+    private int _deadlyChange;
+    private int _changes;
 
     /// <summary>After so many calls of any kind, but waits that do not block, the next one throws: the thread that makes it is to end. 0: never.</summary>
     public void DieAfter(int calls) => Volatile.Write(ref _callsToLive, calls);
+
+    /// <summary>How many calls there were that change something in a target, and reports that were taken.</summary>
+    public int Changes => Volatile.Read(ref _changes);
+
+    /// <summary>In front of this call of that kind, or behind the taking of this report, this process is killed. 0: never.</summary>
+    public void DieAtChange(int change) => Volatile.Write(ref _deadlyChange, change);
 
     /// <summary>Whether the fault has happened.</summary>
     public bool IsReached => Volatile.Read(ref _isReached) != 0;
@@ -136,15 +150,24 @@ internal sealed class FaultyPlatform : IPlatform
 
     public int Wait(int threadId, bool block, out WaitStatus status)
     {
+        int id;
         if (!block)
         {
-            return s_real.Wait(threadId, block, out status);
+            id = s_real.Wait(threadId, block, out status);
+        }
+        else
+        {
+            status = default;
+            Fault? fault = Begin(out Errno error);
+            id = error == Errno.None ? s_real.Wait(threadId, block, out status) : -(int)error;
+            End(fault);
         }
 
-        status = default;
-        Fault? fault = Begin(out Errno error);
-        int id = error == Errno.None ? s_real.Wait(threadId, block, out status) : -(int)error;
-        End(fault);
+        if (id > 0)
+        {
+            CountChange();
+        }
+
         return id;
     }
 
@@ -329,6 +352,11 @@ internal sealed class FaultyPlatform : IPlatform
             throw new OperationCanceledException("The tracer dies here.");
         }
 
+        if (s_changing.Contains(method))
+        {
+            CountChange();
+        }
+
         Fault? fault = _fault;
         if (fault is null || fault.Method != method || Interlocked.Increment(ref _calls) != fault.Call)
         {
@@ -344,6 +372,14 @@ internal sealed class FaultyPlatform : IPlatform
         }
 
         return fault;
+    }
+
+    private void CountChange()
+    {
+        if (Interlocked.Increment(ref _changes) == Volatile.Read(ref _deadlyChange))
+        {
+            s_real.Kill(s_real.CurrentProcessId, Signal.SIGKILL);
+        }
     }
 
     private void End(Fault? fault)

@@ -105,6 +105,57 @@ public sealed class KillTests : LiveTest
         Assert.That(cleaned, Is.Positive);
     }
 
+    /// <summary>Between any two things that it does to the target. FASTTRAP_KILL_STEP: of so many, one.</summary>
+    [TestCase(ProbeMechanism.Jump, 5)]
+    [TestCase(ProbeMechanism.InProcessTrap, 5)]
+    [TestCase(ProbeMechanism.Jump, 0, Explicit = true, Reason = "minutes")]
+    [TestCase(ProbeMechanism.InProcessTrap, 0, Explicit = true, Reason = "minutes")]
+    public async Task TargetIsUnharmedWhateverTheTracerWasToDoNext(ProbeMechanism mechanism, int deaths)
+    {
+        using PrivateDirectory directory = new("dying");
+        using TargetProcess target = TargetProcess.StartTarget("survivor", null, null, new TargetStart { Timeout = TimeSpan.FromMinutes(2) });
+        int changes = RunDying(directory, target, mechanism, 0)!.Value;
+        int step = deaths == 0 ? Setting("FASTTRAP_KILL_STEP", 1) : changes / deaths;
+        int change = Random.Shared.Next(1, step + 1);
+        int died = 0;
+        for (; change <= changes; change += step, died++)
+        {
+            TestContext.Out.WriteLine($"killed at change {change} of {changes}");
+            if (RunDying(directory, target, mechanism, change) is { } fewer)
+            {
+                TestContext.Out.WriteLine($"there were but {fewer}");
+                break;
+            }
+
+            AssertGoesOn(target);
+            await using (TracedProcess process = await Tracer.AttachAsync(target.ProcessId))
+            {
+                AssertClean(target);
+            }
+
+            AssertGoesOn(target);
+        }
+
+        target.SendLine("quit");
+        Assert.That(target.WaitForExit(), Is.EqualTo(new TargetExit(0, 0)), string.Join('\n', target.Lines));
+        Assert.That(target.Lines, Has.None.StartsWith("FAIL"));
+        Assert.That(died, Is.Positive);
+    }
+
+    /// <summary>Null if it was killed, else how many changes it made.</summary>
+    private static int? RunDying(PrivateDirectory directory, TargetProcess target, ProbeMechanism mechanism, int change)
+    {
+        using TargetProcess tracer = SeparateTracer.Start(directory, ["dying", $"{target.ProcessId}", $"{mechanism}", $"{change}", "a.out:plain:entry", "a.out:mix:return"]);
+        TargetExit exit = tracer.WaitForExit();
+        if (exit == new TargetExit(0, 9))
+        {
+            return null;
+        }
+
+        Assert.That(exit, Is.EqualTo(new TargetExit(0, 0)), () => $"{string.Join('\n', tracer.Lines)}\n{tracer.Errors}");
+        return int.Parse(tracer.Lines.Single(l => l.StartsWith("changes ", StringComparison.Ordinal))[8..], CultureInfo.InvariantCulture);
+    }
+
     [Test]
     public async Task WhatIsWrittenDownOfATrapIsTheInstructionThatIsThereNow()
     {
