@@ -49,8 +49,8 @@ internal sealed partial class CaseStates(Random random, ulong code)
         foreach (UsedMemory used in new InstructionInfoFactory().GetInfo(instruction).GetUsedMemory())
         {
             ulong length = used.MemorySize.GetSize() is > 0 and int size && !IsMasked(instruction) ? (ulong)size : CaseResult.VectorsLength;
-            // Elements of a vector register lie anywhere around the stack pointer.
-            if (used.VsibSize != 0 ? used.Base is Register.RSP or Register.ESP : (!used.TryGetVirtualAddress(0, out ulong address, (Register r, int _, int _, out ulong value) =>
+            // Elements of a vector register, and rows of a tile, lie anywhere around the stack pointer.
+            if (used.VsibSize != 0 || IsOfTiles(instruction) ? used.Base is Register.RSP or Register.ESP : (!used.TryGetVirtualAddress(0, out ulong address, (Register r, int _, int _, out ulong value) =>
                 {
                     value = Value(r, copy);
                     return true;
@@ -72,7 +72,7 @@ internal sealed partial class CaseStates(Random random, ulong code)
     /// </summary>
     private static bool IsAstray(in Instruction instruction, CaseInput input)
     {
-        if (instruction.Mnemonic is Mnemonic.Tileloadd or Mnemonic.Tileloaddt1 or Mnemonic.Tilestored)
+        if (IsOfTiles(instruction))
         {
             // Rows as far from each other as the first is from 0 lie in the code, where there are traps.
             return instruction.MemoryBase == instruction.MemoryIndex;
@@ -87,6 +87,8 @@ internal sealed partial class CaseStates(Random random, ulong code)
         ulong address = Address(instruction, 0, input);
         return address >= Lowest && address - (Arena.Data - 0x10000) > 0x20000 && (IsBitInMemory(instruction) || !IsWritable(address, CaseResult.VectorsLength));
     }
+
+    private static bool IsOfTiles(in Instruction instruction) => instruction.Mnemonic is Mnemonic.Tileloadd or Mnemonic.Tileloaddt1 or Mnemonic.Tilestored;
 
     private static bool IsMasked(in Instruction instruction) => instruction.Mnemonic is
         Mnemonic.Xsave or Mnemonic.Xsave64 or Mnemonic.Xsaveopt or Mnemonic.Xsaveopt64 or Mnemonic.Xsavec or Mnemonic.Xsavec64 or Mnemonic.Xrstor or Mnemonic.Xrstor64;
