@@ -105,6 +105,47 @@ public sealed class LetGoTests : LiveTest
         Assert.That(target.WaitForExit(), Is.EqualTo(new TargetExit(0, 0)), string.Join('\n', target.Lines));
     }
 
+    /// <summary>Whichever action a thread of the program sets last counts, also if it sets it while the tracer stands in front of it, or gives it back.</summary>
+    [Test]
+    public async Task WhatTheProgramSetsMeanwhileIsItsAction()
+    {
+        const int Rounds = 24;
+        using TargetProcess target = TargetProcess.StartTarget("actions");
+        for (int round = 0; round < Rounds; round++)
+        {
+            TracedProcess process = await Tracer.AttachAsync(target.ProcessId);
+            ProbeSum hot = await process.On("a.out:hot:entry").Count().EnableAsync();
+            if (round % 2 == 0)
+            {
+                Race(target);
+            }
+
+            await process.LetGoAsync();
+            target.SendLine("check");
+            Assert.That(target.ReadLineStarting("checked "), Is.Not.EqualTo("checked 0"));
+            Assert.That(hot.Count, Is.EqualTo(1));
+            if (round % 2 != 0)
+            {
+                Race(target);
+            }
+
+            await (await Tracer.AttachAsync(target.ProcessId)).DisposeAsync();
+            target.SendLine("check");
+            Assert.That(target.ReadLineStarting("checked "), Is.EqualTo("checked 0"));
+            Assert.That(target.Lines, Has.None.StartsWith("FAIL"), $"round {round}");
+            await process.DisposeAsync();
+        }
+
+        target.SendLine("quit");
+        Assert.That(target.WaitForExit(), Is.EqualTo(new TargetExit(0, 0)), string.Join('\n', target.Lines));
+
+        static void Race(TargetProcess target)
+        {
+            target.SendLine("race");
+            target.ReadLineStarting("waiting");
+        }
+    }
+
     /// <summary>A tracer has what it shares with its targets mapped as well, by the same names: nobody has left that.</summary>
     [Test]
     public async Task ATracerCanBeTraced()

@@ -42,8 +42,12 @@ internal sealed class SignalCover(ProcessHandle process)
     private const ulong NearReach = 1UL << 30;
     private const int SignalCount = 64;
 
-    /// <summary>Room for one action behind those of all signals.</summary>
-    private const int SpareOffset = (SignalCount + 1) * GuardAction.Length;
+    /// <summary>Room for two actions behind those of all signals: one that is to be set, and the one which that replaces.</summary>
+    private const int NextOffset = (SignalCount + 1) * GuardAction.Length;
+    private const int SeenOffset = NextOffset + GuardAction.Length;
+
+    /// <summary>A thread of the target that sets actions all the time is waited for so often.</summary>
+    private const int MostChanges = 32;
     private const ulong NeverCovered = (1UL << (Signal.SIGTRAP - 1)) | (1UL << (Signal.SIGKILL - 1)) | (1UL << (Signal.SIGSTOP - 1));
 
     private readonly List<(ulong Start, ulong Length)> _mapped = [];
@@ -99,12 +103,8 @@ internal sealed class SignalCover(ProcessHandle process)
         Errno error = Errno.None;
         foreach (int signal in Caught(process))
         {
-            if (TryRead(process, task, signal, state + SpareOffset, out GuardAction now, out Errno failure) && now.Handler == handler)
-            {
-                failure = RemoteMap.Invoke(process, task, n => n.RtSigAction, [(ulong)signal, state + ((ulong)signal * GuardAction.Length), 0, sizeof(ulong)]);
-            }
-
-            error = failure == Errno.None ? error : failure;
+            Errno failure = Exchange(process, task, signal, state, handler, covers: false);
+            error = error == Errno.None ? failure : error;
         }
 
         return error;
@@ -159,42 +159,95 @@ internal sealed class SignalCover(ProcessHandle process)
         BinaryPrimitives.WriteUInt64LittleEndian(memory.Slice(HandlerOffset, sizeof(ulong)), start + CodeOffset);
         _start = start;
         _length = (ulong)length;
-        foreach (int signal in Caught(process))
+
+        // Twice: meanwhile there may be a handler where there was none, or another in front of which nobody stands.
+        for (int pass = 0; pass < 2; pass++)
         {
-            Errno error = Cover(task, signal, state, start + CodeOffset);
-            if (error != Errno.None)
+            foreach (int signal in Caught(process))
             {
-                _ = GiveBack(process, task, start);
-                return $"the action for signal {signal} could not be set ({error})";
+                Errno error = Exchange(process, task, signal, state, start + CodeOffset, covers: true);
+                if (error != Errno.None)
+                {
+                    _ = GiveBack(process, task, start);
+                    return $"the action for signal {signal} could not be set ({error})";
+                }
             }
         }
 
         return null;
     }
 
-    private Errno Cover(TracedTask task, int signal, ulong state, ulong handler)
+    /// <summary>
+    /// Stands in front of a handler, or gives it back. What the setting call replaces may be an action that another thread has set meanwhile: it is the newer, and is covered, or put back, in place of the former.
+    /// </summary>
+    private static Errno Exchange(ProcessHandle process, TracedTask task, int signal, ulong state, ulong handler, bool covers)
     {
-        ulong own = state + ((ulong)signal * GuardAction.Length);
-        if (!TryRead(process, task, signal, own, out GuardAction action, out Errno error) || !action.HasHandler)
+        ulong place = state + ((ulong)signal * GuardAction.Length);
+        if (!TryCall(process, task, signal, 0, state + SeenOffset, out GuardAction standing, out Errno error)
+            || covers == (standing.Handler == handler) || (covers && !standing.HasHandler))
         {
             return error;
         }
 
-        byte[] bytes = new byte[GuardAction.Length];
-        (action with { Handler = handler }).Write(bytes);
-        return process.Platform.WriteMemory(task.ThreadId, state + SpareOffset, bytes) == bytes.Length
-            ? RemoteMap.Invoke(process, task, n => n.RtSigAction, [(ulong)signal, state + SpareOffset, 0, sizeof(ulong)])
-            : Errno.EFAULT;
+        GuardAction own = standing;
+        if (!covers && !TryRead(process, task, place, out own))
+        {
+            return Errno.EFAULT;
+        }
+
+        for (int i = 0; i < MostChanges; i++)
+        {
+            // In its place before ours leads to it.
+            GuardAction next = Next(own);
+            if (!TryKeep(own) || !TryWrite(process, task, state + NextOffset, next))
+            {
+                return Errno.EFAULT;
+            }
+
+            if (!TryCall(process, task, signal, state + NextOffset, state + SeenOffset, out GuardAction replaced, out error)
+                || replaced == standing || replaced.Handler == handler)
+            {
+                return error;
+            }
+
+            if (Next(replaced) == next)
+            {
+                return TryKeep(replaced) ? Errno.None : Errno.EFAULT;
+            }
+
+            (standing, own) = (next, replaced);
+        }
+
+        return Errno.EAGAIN;
+
+        GuardAction Next(GuardAction action) => covers && action.HasHandler ? action with { Handler = handler } : action;
+
+        // A thread in our handler goes on to what is there.
+        bool TryKeep(GuardAction action) => !action.HasHandler || TryWrite(process, task, place, action);
     }
 
-    /// <summary>Has the kernel write the action for a signal to the target's memory, and reads it there.</summary>
-    private static bool TryRead(ProcessHandle process, TracedTask task, int signal, ulong address, out GuardAction action, out Errno error)
+    /// <summary>rt_sigaction with a new action, or none, and the old one as the kernel writes it.</summary>
+    private static bool TryCall(ProcessHandle process, TracedTask task, int signal, ulong action, ulong old, out GuardAction seen, out Errno error)
+    {
+        seen = default;
+        error = RemoteMap.Invoke(process, task, n => n.RtSigAction, [(ulong)signal, action, old, sizeof(ulong)]);
+        error = error == Errno.None && !TryRead(process, task, old, out seen) ? Errno.EFAULT : error;
+        return error == Errno.None;
+    }
+
+    private static bool TryRead(ProcessHandle process, TracedTask task, ulong address, out GuardAction action)
     {
         byte[] bytes = new byte[GuardAction.Length];
-        error = RemoteMap.Invoke(process, task, n => n.RtSigAction, [(ulong)signal, 0, address, sizeof(ulong)]);
-        error = error == Errno.None && process.Platform.ReadMemory(task.ThreadId, address, bytes) != bytes.Length ? Errno.EFAULT : error;
+        bool isRead = process.Platform.ReadMemory(task.ThreadId, address, bytes) == bytes.Length;
         action = GuardAction.Read(bytes);
-        return error == Errno.None;
+        return isRead;
+    }
+
+    private static bool TryWrite(ProcessHandle process, TracedTask task, ulong address, GuardAction action)
+    {
+        byte[] bytes = new byte[GuardAction.Length];
+        action.Write(bytes);
+        return process.Platform.WriteMemory(task.ThreadId, address, bytes) == bytes.Length;
     }
 
     private static IEnumerable<int> Caught(ProcessHandle process) =>
