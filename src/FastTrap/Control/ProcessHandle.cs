@@ -92,7 +92,7 @@ internal sealed class ProcessHandle
     public bool KeepsLinkerWatch { get; set; }
 
     /// <summary>Whether all who may run into traps were looked for when the first was to be written.</summary>
-    public bool IsPreparedForTraps { get; set; }
+    public bool HasEverybody { get; set; }
 
     /// <summary>The target's own action for SIGTRAP; null until traps are to be written, or where there is none.</summary>
     public TrapDisposition? TrapDisposition { get; set; }

@@ -125,6 +125,8 @@ public sealed partial class TracedProcess
         }
 
         _handle.Handler = proc;
+        _handle.Thread.PrepareAside();
+        _handle.Thread.SeizeRest(_handle);
         using IEnumerator<bool> steps = proc.Jump.Clean(found, result);
         while (steps.MoveNext())
         {

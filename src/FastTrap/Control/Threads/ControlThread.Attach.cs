@@ -22,16 +22,53 @@ internal sealed partial class ControlThread
             Observer = observer,
             FollowsChildren = followsChildren,
         };
+        try
+        {
+            SeizeThreads(process);
+        }
+        catch (FastTrapException) when (process.Tasks.Count != 0)
+        {
+            // Those that are seized already are detached one by one: the kernel ends a target whose tracer goes, if that was asked for.
+            Start(process);
+            throw;
+        }
+
+        if (process.Tasks.Count == 0)
+        {
+            throw AttachDiagnosis.Ended(processId);
+        }
+
+        Start(process);
+        SeizeVisitors(process);
+        Log.Attached(_logger, processId, process.Tasks.Count);
+        return process;
+    }
+
+    /// <summary>To be called before the first trap is written, or what another tracer has left is removed: seizes whoever was being made at the attach.</summary>
+    /// <exception cref="FastTrapException">A process that shares the memory cannot be traced.</exception>
+    public void SeizeRest(ProcessHandle process)
+    {
+        if (!process.HasEverybody && !process.IsOver)
+        {
+            SeizeThreads(process);
+            SeizeVisitors(process);
+            process.HasEverybody = true;
+        }
+    }
+
+    /// <summary>Seizes the threads that are not ours yet. Those that ours make are, but for one that was being made when its maker was seized: so it is asked again before the first trap.</summary>
+    private void SeizeThreads(ProcessHandle process)
+    {
         List<int> ids = [];
         bool found = true;
         while (found)
         {
             found = false;
             ids.Clear();
-            int count = _platform.ListProcIds($"/proc/{processId}/task", ids);
+            int count = _platform.ListProcIds($"/proc/{process.ProcessId}/task", ids);
             if (count < 0)
             {
-                throw AttachDiagnosis.Ended(processId);
+                throw AttachDiagnosis.Ended(process.ProcessId);
             }
 
             foreach (int id in ids)
@@ -61,29 +98,19 @@ internal sealed partial class ControlThread
                         continue;
                     }
 
-                    throw AttachDiagnosis.SeizeFailed(_platform, processId, error);
+                    throw AttachDiagnosis.SeizeFailed(_platform, process.ProcessId, error);
                 }
 
                 ulong mask = ProcStatus.TryRead(_platform, id, out ProcStatus? status, out _) ? status!.SigBlk : 0;
-                process.Tasks.Add(id, new TracedTask(id, process) { KnownMask = mask });
+                Add(new TracedTask(id, process) { KnownMask = mask });
                 found = true;
             }
         }
-
-        if (process.Tasks.Count == 0)
-        {
-            throw AttachDiagnosis.Ended(processId);
-        }
-
-        Start(process);
-        SeizeVisitors(process);
-        Log.Attached(_logger, processId, process.Tasks.Count);
-        return process;
     }
 
     /// <summary>
-    /// Seizes the processes that were made before and share the memory, as a vfork child does until its exec: they run into the same traps. Those made from now on are ours already, but for one that was being made
-    /// when its maker was seized: so it is asked again before the first trap.
+    /// Seizes the processes that were made before and share the memory, as a vfork child does until its exec: they run into the same traps. Asked again before the first trap,
+    /// as for threads.
     /// </summary>
     private void SeizeVisitors(ProcessHandle process)
     {

@@ -91,12 +91,7 @@ internal sealed partial class ControlThread
     /// <exception cref="FastTrapException">A process that shares the memory cannot be traced.</exception>
     public void PrepareForTraps(ProcessHandle process)
     {
-        if (!process.IsPreparedForTraps && !process.IsOver)
-        {
-            process.IsPreparedForTraps = true;
-            SeizeVisitors(process);
-        }
-
+        SeizeRest(process);
         if (process.TrapDisposition is not null || process.IsOver || !TrapDisposition.IsNeeded(_platform, process.ProcessId))
         {
             return;
