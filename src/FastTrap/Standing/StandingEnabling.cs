@@ -305,7 +305,7 @@ public sealed class StandingEnabling : IAsyncDisposable
         }
     }
 
-    private void AddProcessFailure(FastTrapException failure)
+    internal void AddProcessFailure(FastTrapException failure)
     {
         lock (_gate)
         {

@@ -124,13 +124,14 @@ public sealed partial class TracedProcess
     {
         await previous.ConfigureAwait(ConfigureAwaitOptions.ForceYielding);
         IReadOnlyList<StandingEnabling> all = _roster.Standing;
-        if (all.Count != 0)
-        {
-            await WatchLinkerAsync().ConfigureAwait(false);
-        }
-
+        FastTrapException? problem = all.Count != 0 ? await WatchLinkerAsync().ConfigureAwait(false) : null;
         foreach (StandingEnabling standing in all)
         {
+            if (problem is not null)
+            {
+                standing.AddProcessFailure(problem);
+            }
+
             if (image == Image && !_handle.IsOver)
             {
                 await standing.JoinAsync(this, image).ConfigureAwait(false);
@@ -152,16 +153,18 @@ public sealed partial class TracedProcess
         }
     }
 
-    /// <summary>Before anything is matched, so that no library comes between the two.</summary>
-    private async Task WatchLinkerAsync()
+    /// <summary>Before anything is matched, so that no library comes between the two. Returns why not, or null.</summary>
+    private async Task<FastTrapException?> WatchLinkerAsync()
     {
         try
         {
             await _handle.Thread.InvokeAsync(_handle, () => _handle.Thread.WatchLinker(_handle)).ConfigureAwait(false);
+            return null;
         }
-        catch (FastTrapException e) when (e.Error is FastTrapError.ProcessEnded or FastTrapError.Detached)
+        catch (FastTrapException e)
         {
-            // Nothing is enabled in it any more.
+            // If it has ended nothing is enabled in it any more.
+            return e.Error is FastTrapError.ProcessEnded or FastTrapError.Detached ? null : e;
         }
     }
 
