@@ -27,8 +27,10 @@ static inline uint64_t mixed(uint64_t a, uint64_t b) { for (int i = 0; i < 3; i+
 static uint64_t call_all(int i)
 {
     double sum = 0.125 * i;
-    if (plain(i) != (int)((uint32_t)i * 3 + 1)) target_fail("plain(%d)", i);
-    if (mix((uint64_t)i, 77) != mixed((uint64_t)i, 77)) target_fail("mix(%d)", i);
+    int tripled = plain(i);
+    if (tripled != (int)((uint32_t)i * 3 + 1)) target_fail("plain(%d) gave %d", i, tripled);
+    uint64_t one = mix((uint64_t)i, 77), other = mixed((uint64_t)i, 77);
+    if (one != other) target_fail("mix(%d) gave %llx, not %llx", i, (unsigned long long)one, (unsigned long long)other);
     double got = scaled(i);
     if (got != i * 0.5 + 0.25 || sum != 0.125 * i) target_fail("scaled(%d) gave %g", i, got);
     if (deep(i & 15) != (i & 15) * ((i & 15) + 1) / 2) target_fail("deep(%d)", i & 15);

@@ -95,6 +95,14 @@ internal sealed partial class Proc : ITrapHandler
 
     public bool WasTrap(ulong address) => _ledger.Contains(address) && !HasOwnTrap(address);
 
+    public void OnEverybodyOut()
+    {
+        if (!IsLettingGo)
+        {
+            _jump.Traps.End();
+        }
+    }
+
     public void BeforeTrap(ulong address) => _jump.Traps.BeforeTrap(address);
 
     public bool IsTrapAt(ulong address) => _table.Find(address) is { ArmedBy: BreakpointMechanism };

@@ -256,6 +256,7 @@ internal sealed partial class ControlThread
             return;
         }
 
+        process.Handler?.OnEverybodyOut();
         foreach ((ulong start, ulong length) in areas)
         {
             if (RemoteMap.Unmap(process, worker, start, length) != Errno.None)

@@ -124,6 +124,17 @@ internal sealed class JournaledTraps(Proc proc, CodeSpace code, Journal journal,
         }
     }
 
+    /// <summary>The code goes to which they lead, at the detach: who is killed from here on leaves memory, and no trap.</summary>
+    public void End()
+    {
+        foreach (JumpSite trap in _traps.Values)
+        {
+            journal.Remove(trap);
+        }
+
+        Forget();
+    }
+
     /// <summary>The address space is gone.</summary>
     public void Forget()
     {
