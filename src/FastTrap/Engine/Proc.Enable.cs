@@ -77,7 +77,9 @@ internal sealed partial class Proc
             RequireAlive();
 
             // The table has them from here on. (A new one: the room that a large enabling needed would be kept for ever.)
-            Tracepoint[] order = Process.Thread.Make(Process, _fresh.Count + _unarmed.Count, OrderThoseToArm);
+            Dictionary<ulong, Tracepoint>.ValueCollection fresh = _fresh.Values;
+            Tracepoint[] unarmed = [.. _unarmed];
+            Tracepoint[] order = Process.Thread.Make(Process, fresh.Count + unarmed.Length, () => Order(fresh, unarmed));
             _fresh = [];
             _unarmed.Clear();
             yield return true;
@@ -144,9 +146,9 @@ internal sealed partial class Proc
     }
 
     /// <summary>By their addresses.</summary>
-    private Tracepoint[] OrderThoseToArm()
+    private static Tracepoint[] Order(IReadOnlyCollection<Tracepoint> fresh, Tracepoint[] unarmed)
     {
-        Tracepoint[] order = [.. _fresh.Values, .. _unarmed];
+        Tracepoint[] order = [.. fresh, .. unarmed];
         Array.Sort(Array.ConvertAll(order, static t => t.Address), order);
         return order;
     }

@@ -1,13 +1,16 @@
+using System.Runtime.CompilerServices;
+
 namespace FastTrap.Control;
 
 /// <summary>A thread of ours for what may have to wait, while the control thread handles reports. It is there already when it is asked: who asks does not wait for it to get a CPU.</summary>
-/// <remarks>One thread asks. What it wrote before is there for the work, and what the work wrote is there when it is over. Work must not throw.</remarks>
+/// <remarks>One thread asks. What it wrote before is there for the work, and what the work wrote is there when it is over.</remarks>
 internal sealed class SideThread
 {
     private readonly object _turn = new();
     private Action? _work;
     private volatile bool _isOver = true;
     private bool _isEnding;
+    private bool _hasFailed;
 
     private SideThread()
     {
@@ -15,6 +18,9 @@ internal sealed class SideThread
 
     /// <summary>Whether what was asked last is over.</summary>
     public bool IsOver => _isOver;
+
+    /// <summary>Whether it is over, and did not throw.</summary>
+    public bool IsDone => _isOver && !_hasFailed;
 
     /// <summary>Makes one; null if no thread can be had (limits of the user or of a container).</summary>
     public static SideThread? TryMake()
@@ -42,6 +48,7 @@ internal sealed class SideThread
             }
 
             _work = work;
+            _hasFailed = false;
             _isOver = false;
             Monitor.Pulse(_turn);
             return true;
@@ -75,10 +82,31 @@ internal sealed class SideThread
 
     private void Run()
     {
-        while (Wait() is { } work)
+        while (TryRunNext())
+        {
+            // By itself, so that nothing of the last work is kept alive while there is none.
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    private bool TryRunNext()
+    {
+        if (Wait() is not { } work)
+        {
+            return false;
+        }
+
+        try
         {
             work();
-            _isOver = true;
         }
+        catch (Exception)
+        {
+            // Who asked does it again, where it fails in the right place.
+            _hasFailed = true;
+        }
+
+        _isOver = true;
+        return true;
     }
 }

@@ -49,16 +49,21 @@ internal sealed partial class ControlThread
         }
 
         _round++;
-        foreach (int id in _waiting)
+        try
         {
-            if (Take(id, block: false, out WaitStatus status) == id)
+            foreach (int id in _waiting)
             {
-                OnReport(id, status);
+                if (Take(id, block: false, out WaitStatus status) == id)
+                {
+                    OnReport(id, status);
+                }
             }
         }
-
-        _waiting.Clear();
-        _takesTurns = false;
+        finally
+        {
+            _waiting.Clear();
+            _takesTurns = false;
+        }
     }
 
     /// <summary>

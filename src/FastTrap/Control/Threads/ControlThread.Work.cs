@@ -129,13 +129,16 @@ internal sealed partial class ControlThread
 
     /// <summary>
     /// Has something done that may have to wait, for a CPU or for the garbage collector: by another thread, while reports are handled here. False if there can be no such thread, or it is busy with what took too long before: nothing was
-    /// done; or if this is not over in time. Control thread only, and not from within a hit.
+    /// done; or if this has failed, or is not over in time. Control thread only, and not from within a hit.
     /// </summary>
     public bool TryRunAside(ProcessHandle process, Action work)
     {
-        _side ??= SideThread.TryMake();
-        return _side is { } side && side.TryAsk(work) && PumpUntil(() => side.IsOver || process.IsOver, s_visitTimeout) && side.IsOver;
+        PrepareAside();
+        return _side is { } side && side.TryAsk(work) && PumpUntil(() => side.IsOver || process.IsOver, s_visitTimeout) && side.IsDone;
     }
+
+    /// <summary>To be called before threads may have to wait: making a thread waits until it has got a CPU.</summary>
+    public void PrepareAside() => _side ??= SideThread.TryMake();
 
     /// <summary>Has something made of so many things, which do not change by reports: aside where they are many, so that no thread waits for it. Control thread only, and not from within a hit.</summary>
     public T Make<T>(ProcessHandle process, int count, Func<T> make)

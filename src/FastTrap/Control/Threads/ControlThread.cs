@@ -336,6 +336,9 @@ internal sealed partial class ControlThread
         return 0;
     }
 
+    /// <summary>Handles reports for some time, and nothing else. Control thread only, and not from within a hit.</summary>
+    public void HandleReports(TimeSpan time) => PumpUntil(static () => false, time);
+
     /// <summary>Handles reports until a condition holds or time is up; used inside work on the control thread.</summary>
     private bool PumpUntil(Func<bool> condition, TimeSpan timeout)
     {
@@ -353,14 +356,15 @@ internal sealed partial class ControlThread
                 OnNothingTraced();
                 return condition();
             }
-            else if (Stopwatch.GetElapsedTime(start) > timeout)
-            {
-                return false;
-            }
             else
             {
                 ClaimOverdue();
                 Thread.Yield();
+            }
+
+            if (Stopwatch.GetElapsedTime(start) > timeout)
+            {
+                return condition();
             }
         }
 

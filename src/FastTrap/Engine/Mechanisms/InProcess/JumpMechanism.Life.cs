@@ -8,11 +8,10 @@ namespace FastTrap.Engine.Mechanisms;
 /// <summary>A process that is to run with its sites and without a tracer: what must be there, and the way back. Control thread only.</summary>
 internal sealed partial class JumpMechanism
 {
-    /// <summary>Looks for a thread that will return through a cover, at a detach.</summary>
-    private const int EndAttempts = 20;
+    /// <summary>So long threads in handlers that will return through a cover are waited for at a detach.</summary>
+    private static readonly TimeSpan s_endTimeout = TimeSpan.FromSeconds(1);
 
-    /// <summary>No look begins later: one alone may have to wait for its turn on a busy machine.</summary>
-    private static readonly TimeSpan s_endTimeout = TimeSpan.FromSeconds(5);
+    private static readonly TimeSpan s_endPause = TimeSpan.FromMilliseconds(5);
 
     private SignalCover? _cover;
     private bool _isLeft;
@@ -93,10 +92,9 @@ internal sealed partial class JumpMechanism
     public void EndLife()
     {
         long start = Stopwatch.GetTimestamp();
-        _isLeft = !TryEndLife();
-        for (int i = 1; i < EndAttempts && _isLeft && !_proc.IsGone && Stopwatch.GetElapsedTime(start) < s_endTimeout; i++)
+        while ((_isLeft = !TryEndLife()) && !_proc.IsGone && Stopwatch.GetElapsedTime(start) < s_endTimeout)
         {
-            _isLeft = !TryEndLife();
+            _proc.Process.Thread.HandleReports(s_endPause);
         }
     }
 

@@ -28,9 +28,10 @@ internal sealed partial class JumpMechanism
         List<JumpSite> chosen = [];
         Dictionary<ISiteProgram, string?> prepared = [];
         ulong end = 0;
+        _proc.Process.Thread.PrepareAside();
         foreach (Tracepoint tracepoint in order)
         {
-            if (IsSliceOver)
+            if (IsSliceOver || _proc.IsGone)
             {
                 yield return true;
                 if (_proc.IsGone)

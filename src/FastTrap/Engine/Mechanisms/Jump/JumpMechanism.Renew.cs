@@ -110,10 +110,21 @@ internal sealed partial class JumpMechanism
                 former.Demotion ??= problem;
                 Release(former);
             }
+        }
 
+        if (_proc.IsGone)
+        {
+            yield break;
+        }
+
+        // From here on no report is handled until the index is published: it shows those which lead now.
+        foreach (JumpSite site in chunk)
+        {
+            JumpSite former = site.Former!;
             if (!IsRunning(former))
             {
                 // Its end has come meanwhile, and the new one's before its beginning.
+                _journal.Remove(site);
                 site.State = JumpState.Gone;
                 site.Area?.Free();
                 continue;

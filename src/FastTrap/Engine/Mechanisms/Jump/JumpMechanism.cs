@@ -322,6 +322,12 @@ internal sealed partial class JumpMechanism : Mechanism
     private void Publish(JumpIndex index)
     {
         bool leads = index.Count != 0;
+        if (leads && _proc.IsGone)
+        {
+            // There is no text that it could be of.
+            return;
+        }
+
         if (leads != (_index.Count != 0))
         {
             _proc.Process.LeadsTraps = leads;
@@ -335,10 +341,7 @@ internal sealed partial class JumpMechanism : Mechanism
     {
         JumpIndex former = _index;
         JumpIndex made = _proc.Process.Thread.Make(_proc.Process, former.Count + more, () => make(former));
-        if (!_proc.IsGone)
-        {
-            Publish(ReferenceEquals(former, _index) ? made : make(_index));
-        }
+        Publish(ReferenceEquals(former, _index) ? made : make(_index));
     }
 
     private void Release(JumpSite site)
