@@ -146,7 +146,7 @@ public sealed class KillTests : LiveTest
     /// <summary>Null if it was killed, else how many changes it made.</summary>
     private static int? RunDying(PrivateDirectory directory, TargetProcess target, ProbeMechanism mechanism, int change)
     {
-        using TargetProcess tracer = SeparateTracer.Start(directory, ["dying", $"{target.ProcessId}", $"{mechanism}", $"{change}", "a.out:plain:entry", "a.out:mix:return"]);
+        using TargetProcess tracer = SeparateTracer.Start(directory, ["dying", $"{target.ProcessId}", $"{mechanism}", $"{change}", "a.out:plain:entry", "a.out:mix:*", "a.out:plain:entry"]);
         TargetExit exit = tracer.WaitForExit();
         if (exit == new TargetExit(0, 9))
         {

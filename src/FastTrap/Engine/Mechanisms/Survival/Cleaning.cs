@@ -35,6 +35,7 @@ internal sealed class Cleaning(Proc proc, JumpMechanism mechanism, TargetMemory 
         sites = Array.FindAll(sites, s => s.Code!.Length != 0);
         foreach (JumpSite site in sites)
         {
+            TakeFormerJump(site);
             result.Sites += IsThere(site) ? 1 : 0;
         }
 
@@ -77,6 +78,34 @@ internal sealed class Cleaning(Proc proc, JumpMechanism mechanism, TargetMemory 
 
         Remove(isEmpty && isGivenBack, result);
         mechanism.Adopted.Clear();
+    }
+
+    /// <summary>A tracer that was killed while a site got another trampoline may have left the jump to the one before, or the rest of it behind a trap: to what is written down of the new one.</summary>
+    private void TakeFormerJump(JumpSite site)
+    {
+        if (site.IsTrap)
+        {
+            return;
+        }
+
+        Span<byte> now = stackalloc byte[PatchWindow.NearLength];
+        ulong jump = site.Window.Island == 0 ? site.Start : site.Window.Island;
+        bool isTrap = _platform.ReadCode(memory, jump, now) == now.Length && site.Window.Island == 0 && now[0] == JumpText.Trap;
+        ulong target = jump + PatchWindow.NearLength + (ulong)BinaryPrimitives.ReadInt32LittleEndian(now[1..]);
+        if (!(isTrap || now[0] == PatchWindow.NearJump) || !left.Code.Any(c => target - c.Start < c.Length))
+        {
+            return;
+        }
+
+        byte[] former = [PatchWindow.NearJump, .. now[1..]];
+        if (site.Window.Island == 0)
+        {
+            site.Patch = former;
+        }
+        else
+        {
+            site.IslandPatch = former;
+        }
     }
 
     /// <summary>Whether a site stands in the text. One that does not is not touched: behind a trap the rest of the instruction must stand as well.</summary>

@@ -30,6 +30,9 @@ internal readonly record struct PatchWindow(ulong Start, byte Length, byte CodeL
     public const int ShortLength = 2;
     public const int TrapLength = 1;
 
+    /// <summary>The first byte of a jump of 5 bytes.</summary>
+    public const byte NearJump = 0xe9;
+
     /// <summary>The address behind its instructions.</summary>
     public ulong CodeEnd => Start + CodeLength;
 
@@ -65,7 +68,7 @@ internal readonly record struct PatchWindow(ulong Start, byte Length, byte CodeL
             return false;
         }
 
-        near[0] = 0xe9;
+        near[0] = NearJump;
         BinaryPrimitives.WriteInt32LittleEndian(near[1..], (int)distance);
         if (Kind == WindowKind.Short)
         {
