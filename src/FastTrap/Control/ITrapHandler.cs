@@ -103,11 +103,14 @@ internal interface ITrapHandler
     /// <summary>Whether the action for SIGTRAP stays as it is at the detach.</summary>
     bool KeepsTrapAction { get; }
 
-    /// <summary>At a detach, before that memory is unmapped: the text is as it was, and no thread is in code of ours. What was written down in the target for a later tracer ends.</summary>
+    /// <summary>At a detach, before memory is unmapped: the text is as it was, and no thread is in code of ours. What was written down in the target for a later tracer ends.</summary>
     void OnEverybodyOut();
 
-    /// <summary>Memory mapped in the target which a detach should unmap: start and length pairs.</summary>
+    /// <summary>Memory mapped in the target in which threads may be: start and length pairs.</summary>
     IReadOnlyList<(ulong Start, ulong Length)> MappedAreas { get; }
+
+    /// <summary>What of it a detach should unmap.</summary>
+    IReadOnlyList<(ulong Start, ulong Length)> AreasToUnmap { get; }
 
     /// <summary>The address space is gone (exec or exit): forget all of it; nothing can be written any more.</summary>
     void OnAddressSpaceGone();

@@ -85,6 +85,8 @@ internal sealed partial class Proc : ITrapHandler
 
     public bool KeepsTrapAction => IsLettingGo && _jump.Guard.IsInstalled;
 
+    public IReadOnlyList<(ulong Start, ulong Length)> AreasToUnmap => _jump.IsUsed && !IsLettingGo ? [.. _slots.Mapped, .. _jump.ToUnmap] : _slots.Mapped;
+
     public IReadOnlyList<(ulong Start, ulong Length)> MappedAreas => _jump.IsUsed && !IsLettingGo ? [.. _slots.Mapped, .. _jump.Mapped] : _slots.Mapped;
 
     /// <summary>Counters of static probes.</summary>

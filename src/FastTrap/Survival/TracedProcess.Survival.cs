@@ -110,6 +110,11 @@ public sealed partial class TracedProcess
             // It went with the process.
             return;
         }
+        catch (FastTrapException)
+        {
+            await CloseAsync().ConfigureAwait(false);
+            throw;
+        }
 
         Leftovers = new ProcessLeftovers(found.OwnerProcessId, found.IsOwnerAlive, result.Sites, result.Regions, result.RegionsLeft);
         Log.LeftoversRemoved(_core.Logger, ProcessId, found.OwnerProcessId, result.Sites, result.Regions, result.RegionsLeft);

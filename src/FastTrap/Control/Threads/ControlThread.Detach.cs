@@ -40,7 +40,7 @@ internal sealed partial class ControlThread
 
             if (hadTraps)
             {
-                CleanUp(process, handler?.MappedAreas ?? [], mayUnmap: all);
+                CleanUp(process, handler?.AreasToUnmap ?? [], mayUnmap: all);
             }
 
             if (kind == ReleaseKind.LeaveStopped && !process.IsOver && _platform.Kill(process.ProcessId, Signal.SIGSTOP) is var error and not Errno.None)

@@ -66,12 +66,17 @@ internal sealed class SignalCover(ProcessHandle process)
 
     public bool Contains(ulong address) => address - _start < _length;
 
-    /// <summary>Stands in front of the handlers. Returns null, or why it cannot be had; nothing has changed then.</summary>
+    /// <summary>Stands in front of the handlers. Returns null, or why it cannot be had; nothing has changed then, unless <see cref="IsInstalled"/> says so.</summary>
     public string? Install(IReadOnlyList<CoveredCode> codes)
     {
+        if (IsInstalled)
+        {
+            return "some of its handlers of signals could not be given back before";
+        }
+
         string? problem = "no thread of the process could be stopped";
         _ = process.Thread.TryBorrow(process, task => problem = Install(task, codes));
-        IsInstalled = problem is null;
+        IsInstalled |= problem is null;
         return problem;
     }
 
@@ -168,7 +173,7 @@ internal sealed class SignalCover(ProcessHandle process)
                 Errno error = Exchange(process, task, signal, state, start + CodeOffset, covers: true);
                 if (error != Errno.None)
                 {
-                    _ = GiveBack(process, task, start);
+                    IsInstalled = GiveBack(process, task, start) != Errno.None;
                     return $"the action for signal {signal} could not be set ({error})";
                 }
             }

@@ -51,7 +51,12 @@ internal sealed partial class JumpMechanism : Mechanism
 
     /// <summary>Memory in the target: of trampolines, and of programs.</summary>
     public IEnumerable<(ulong Start, ulong Length)> Mapped =>
-        _isLeft ? [] : [.. _code.Mapped, .. _shared, .. Guard.Mapped, .. _cover?.Mapped ?? [], .. _journal.Mapped, .. Adopted.Mapped];
+        [.. Own, .. Adopted.Mapped];
+
+    /// <summary>What of it goes at a detach. Another tracer's stays if it could not be removed whole: the next finds it, with its journal.</summary>
+    public IEnumerable<(ulong Start, ulong Length)> ToUnmap => _isLeft ? [] : Own;
+
+    private IEnumerable<(ulong Start, ulong Length)> Own => [.. _code.Mapped, .. _shared, .. Guard.Mapped, .. _cover?.Mapped ?? [], .. _journal.Mapped];
 
     /// <summary>What leads threads when there is no tracer.</summary>
     public TrapGuard Guard { get; }
