@@ -107,17 +107,44 @@ internal ref struct RemoteSystemCall
     public static Errno PutBack(IPlatform platform, in RemoteThread thread, int signal, List<SignalInfo> held, out WaitStatus last)
     {
         RemoteSystemCall call = new(platform, in thread, held);
-        Errno error = platform.GetSignalMask(thread.ThreadId, out ulong mask);
-        if (error == Errno.None && (error = platform.SetSignalMask(thread.ThreadId, s_asynchronousSignals | Signal.Bit(signal))) == Errno.None)
-        {
-            // Delivered to a thread that blocks it, a signal is pending again.
-            error = call.ReachEventStop(signal);
-            Errno restoreError = error == Errno.ESRCH ? error : platform.SetSignalMask(thread.ThreadId, mask);
-            error = error == Errno.None ? restoreError : error;
-        }
-
+        Errno error = call.PutBack(signal);
         last = call._lastStatus;
         return error;
+    }
+
+    private Errno PutBack(int signal)
+    {
+        int id = _thread.ThreadId;
+        RegisterSet saved = new(_thread.Architecture);
+        Errno error = _platform.GetRegisters(id, ref saved);
+        if (error != Errno.None || (error = _platform.GetSignalMask(id, out ulong mask)) != Errno.None)
+        {
+            return error;
+        }
+
+        RegisterSet registers = saved;
+        if (TryWriteFrame(BeforeTrap(saved, _thread.IsBehindTrap), mask, out ulong frame))
+        {
+            registers.ProgramCounter = _thread.Escape.RestorerAddress;
+            registers[X64Register.Rsp] = frame + sizeof(ulong);
+            registers[X64Register.OrigRax] = ulong.MaxValue;
+            error = _platform.SetRegisters(id, in registers);
+        }
+
+        error = error == Errno.None ? _platform.SetSignalMask(id, s_asynchronousSignals | Signal.Bit(signal)) : error;
+
+        // Delivered to a thread that blocks it, a signal is pending again.
+        error = error == Errno.None ? ReachEventStop(signal) : error;
+        Errno restoreError = error == Errno.ESRCH ? error : _platform.SetSignalMask(id, mask);
+        restoreError = restoreError != Errno.None || frame == 0 ? restoreError : _platform.SetRegisters(id, in saved);
+        return restoreError != Errno.None ? restoreError : error;
+    }
+
+    /// <summary>A frame by which the thread comes back by itself. False if there cannot be one.</summary>
+    private readonly bool TryWriteFrame(in RegisterSet registers, ulong mask, out ulong frame)
+    {
+        frame = 0;
+        return _thread.Escape.IsPresent(_platform, _thread.ProcessId) && X64SignalFrame.TryWrite(_platform, in _thread, registers, mask, out frame);
     }
 
     private Errno Run(int number, ReadOnlySpan<ulong> arguments, out long value)
@@ -138,8 +165,7 @@ internal ref struct RemoteSystemCall
         byte[]? vectors = SaveLongVectors();
         RegisterSet registers = saved;
         Prepare(ref registers, number, arguments);
-        if (_thread.Escape.IsPresent(_platform, _thread.ProcessId)
-            && X64SignalFrame.TryWrite(_platform, in _thread, BeforeTrap(saved, isAtTrap), mask, out ulong frame))
+        if (TryWriteFrame(BeforeTrap(saved, isAtTrap), mask, out ulong frame))
         {
             registers.ProgramCounter = _thread.Escape.CallAddress;
             registers[X64Register.Rsp] = frame;

@@ -124,8 +124,14 @@ internal static class RemoteMap
     public static Errno PutBack(ProcessHandle process, TracedTask task, int signal)
     {
         List<SignalInfo> held = [];
-        RemoteThread thread = new(process.ProcessId, task.ThreadId, process.Architecture, 0);
-        Errno error = RemoteSystemCall.PutBack(process.Platform, thread, signal, held, out WaitStatus last);
+        Errno error = Prepare(process, task, out RemoteThread thread);
+        if (error != Errno.None)
+        {
+            // Without a way back, then.
+            thread = new RemoteThread(process.ProcessId, task.ThreadId, process.Architecture, 0);
+        }
+
+        error = RemoteSystemCall.PutBack(process.Platform, thread, signal, held, out WaitStatus last);
         TakeOver(process, task, held, last);
         return error;
     }
