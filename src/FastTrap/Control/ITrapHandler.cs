@@ -79,6 +79,9 @@ internal interface ITrapHandler
     /// <summary>Whether an address out of line is such that a thread is to be stepped out, rather than moved, before its registers mean anything.</summary>
     bool IsToStepOut(ulong address);
 
+    /// <summary>A thread is stepped out with its signals blocked: its own mask, which it gets back in the target if the tracer is killed meanwhile; null: it has it back. One thread at a time.</summary>
+    void KeepMask(TracedTask task, ulong? mask);
+
     /// <summary>A signal is about to be delivered to a thread whose pc is out of line.</summary>
     SignalOutcome OnSignalOutOfLine(TracedTask task, ref RegisterSet registers, ref SignalInfo info);
 

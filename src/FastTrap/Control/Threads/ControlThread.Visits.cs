@@ -222,7 +222,7 @@ internal sealed partial class ControlThread
     }
 
     /// <summary>
-    /// Steps a stopped thread until it is out of what the handler placed in the target. Signals that come meanwhile wait, blocked; a mask that a killed tracer would leave behind is set only then.
+    /// Steps a stopped thread until it is out of what the handler placed in the target. Signals that come meanwhile wait, blocked; only then a mask is set, which the handler knows to give back in the target if the tracer is killed.
     /// </summary>
     private StepEnd StepOut(ITrapHandler handler, TracedTask task)
     {
@@ -251,12 +251,13 @@ internal sealed partial class ControlThread
 
             bool returns = registers.Architecture == Architecture.X64 && (int)registers[X64Register.Rax] == SignalReturn;
             ulong callee = registers.ProgramCounter;
-            end = Step(task, callee, ref mask);
+            end = Step(handler, task, callee, ref mask);
             if (mask is not null && returns && end != StepEnd.Ended
                 && SystemCallInstruction.IsAt(_platform, task.Process.ProcessId, Architecture.X64, callee) && _platform.GetSignalMask(id, out ulong returned) == Errno.None)
             {
                 // It has set the mask of what it returned to.
                 mask = returned;
+                handler.KeepMask(task, returned);
                 _ = _platform.SetSignalMask(id, ~FaultSignals);
             }
         }
@@ -264,13 +265,14 @@ internal sealed partial class ControlThread
         if (mask is { } own && end != StepEnd.Ended)
         {
             _platform.SetSignalMask(id, own);
+            handler.KeepMask(task, null);
         }
 
         return end;
     }
 
     /// <summary>Executes one instruction of a stopped thread.</summary>
-    private StepEnd Step(TracedTask task, ulong programCounter, ref ulong? mask)
+    private StepEnd Step(ITrapHandler handler, TracedTask task, ulong programCounter, ref ulong? mask)
     {
         Span<byte> code = stackalloc byte[2];
         int read = _platform.ReadMemory(task.ThreadId, programCounter, code);
@@ -332,7 +334,7 @@ internal sealed partial class ControlThread
             }
 
             if ((Signal.Bit(info.si_signo) & (FaultSignals | Signal.Bit(Signal.SIGSTOP))) != 0
-                || (mask is null && !TryBlock(task, ref mask)))
+                || (mask is null && !TryBlock(handler, task, ref mask)))
             {
                 (task.HeldBehind ??= []).Add(info);
                 continue;
@@ -343,10 +345,17 @@ internal sealed partial class ControlThread
         }
     }
 
-    private bool TryBlock(TracedTask task, ref ulong? mask)
+    private bool TryBlock(ITrapHandler handler, TracedTask task, ref ulong? mask)
     {
-        if (_platform.GetSignalMask(task.ThreadId, out ulong own) != Errno.None || _platform.SetSignalMask(task.ThreadId, ~FaultSignals) != Errno.None)
+        if (_platform.GetSignalMask(task.ThreadId, out ulong own) != Errno.None)
         {
+            return false;
+        }
+
+        handler.KeepMask(task, own);
+        if (_platform.SetSignalMask(task.ThreadId, ~FaultSignals) != Errno.None)
+        {
+            handler.KeepMask(task, null);
             return false;
         }
 

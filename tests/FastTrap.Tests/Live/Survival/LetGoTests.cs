@@ -1,5 +1,8 @@
+using FastTrap.Engine.Mechanisms;
+using FastTrap.Native;
 using FastTrap.Tests.TestKit;
 using FastTrap.Tests.TestKit.Programs;
+using Leftovers = FastTrap.Engine.Mechanisms.Leftovers;
 
 namespace FastTrap.Tests.Live;
 
@@ -103,6 +106,39 @@ public sealed class LetGoTests : LiveTest
         target.SendLine("stop");
         target.ReadLineStarting("count work ");
         Assert.That(target.WaitForExit(), Is.EqualTo(new TargetExit(0, 0)), string.Join('\n', target.Lines));
+    }
+
+    /// <summary>What lies right behind a thread's stack may be ours: no word of it is one of the stack.</summary>
+    [Test]
+    public async Task NoStackReachesIntoMemoryOfAnotherTracer()
+    {
+        using TargetProcess target = TargetProcess.StartTarget("survivor");
+        await using TracedProcess process = await Tracer.AttachAsync(target.ProcessId);
+        _ = await process.On("a.out:plain:entry").Count().EnableAsync();
+        await process.LetGoAsync();
+        Assert.That(Leftovers.TryFind(LinuxPlatform.Instance, target.ProcessId, out Leftovers? left, out string? problem), Is.True);
+        Assert.That((problem, left!.Covers.Count), Is.EqualTo(((string?)null, 1)));
+        AdoptedMemory adopted = new();
+        adopted.Add(left);
+        StackScan bounded = new(LinuxPlatform.Instance, () => adopted.Mapped);
+        StackScan unbounded = new(LinuxPlatform.Instance, () => []);
+        (ulong start, ulong length) = left.Covers[0];
+        Assert.That(Count(unbounded), Is.Positive, "the cover's state points into the cover");
+        Assert.That(Count(bounded), Is.Zero);
+        await using TracedProcess again = await Tracer.AttachAsync(target.ProcessId);
+        target.SendLine("quit");
+        Assert.That(target.WaitForExit(), Is.EqualTo(new TargetExit(0, 0)));
+
+        int Count(StackScan scan)
+        {
+            int found = 0;
+            foreach ((ulong region, _) in left.Regions)
+            {
+                scan.Scan(target.ProcessId, region, start, start + length - 1, _ => found++);
+            }
+
+            return found;
+        }
     }
 
     /// <summary>Whichever action a thread of the program sets last counts, also if it sets it while the tracer stands in front of it, or gives it back.</summary>

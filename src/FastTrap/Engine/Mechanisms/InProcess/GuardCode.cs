@@ -28,6 +28,15 @@ internal static class GuardCode
     /// <summary>TF, in the second byte of the flags.</summary>
     private const byte StepFlag = 1;
 
+    /// <summary>uc_sigmask.</summary>
+    private const int MaskOffset = 296;
+
+    /// <summary>si_code of a single step over a system call (TRAP_BRKPT).</summary>
+    private const int CallStepCode = 1;
+
+    /// <summary>syscall.</summary>
+    private const short SystemCallInstruction = 0x050f;
+
     private const byte TrapInstruction = 0xcc;
 
     /// <summary>The same in two bytes (CD 03).</summary>
@@ -62,6 +71,7 @@ internal static class GuardCode
         Label nowhere = c.CreateLabel();
         Label search = c.CreateLabel();
         Label single = c.CreateLabel();
+        Label stepped = c.CreateLabel();
 
         c.endbr64();
         c.cmp(__dword_ptr[rsi + SignalCodeOffset], TrapCode);
@@ -97,10 +107,27 @@ internal static class GuardCode
 
         // A step of a tracer that was killed: the kernel has ended the stepping. Who steps itself has the flag.
         c.Label(ref other);
-        c.cmp(__dword_ptr[rsi + SignalCodeOffset], StepCode);
-        c.jne(chain);
         c.test(__byte_ptr[rdx + FlagsOffset + 1], StepFlag);
         c.jne(chain);
+        c.cmp(__dword_ptr[rsi + SignalCodeOffset], StepCode);
+        c.je(stepped);
+        c.cmp(__dword_ptr[rsi + SignalCodeOffset], CallStepCode);
+        c.jne(chain);
+        c.mov(r8, __qword_ptr[rdx + ProgramCounterOffset]);
+        c.test(r8d, 0xffe);
+        c.je(chain);
+        c.cmp(__word_ptr[r8 - 2], SystemCallInstruction);
+        c.jne(chain);
+
+        // It was stepped with its signals blocked.
+        c.Label(ref stepped);
+        c.mov(r9, state);
+        c.xor(eax, eax);
+        c.xchg(__qword_ptr[r9 + GuardState.KeptOffset], rax);
+        c.test(rax, rax);
+        c.je(done);
+        c.mov(rax, __qword_ptr[r9 + GuardState.KeptOffset + sizeof(ulong)]);
+        c.mov(__qword_ptr[rdx + MaskOffset], rax);
         c.ret();
 
         // A trap of ours whose thread the tracer had led on, before it was killed in front of taking the signal away: to a trampoline, to a system call for the tracer, or back to the trap.

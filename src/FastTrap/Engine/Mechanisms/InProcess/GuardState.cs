@@ -10,6 +10,12 @@ internal static class GuardState
     /// <summary>The address of the action that counts.</summary>
     public const int CurrentOffset = 0;
 
+    /// <summary>Not 0: a thread is stepped by the tracer with its signals blocked. Behind it its own mask.</summary>
+    public const int KeptOffset = 8;
+
+    /// <summary>Bytes of the two.</summary>
+    public const int KeptLength = 16;
+
     /// <summary>The guard's own action.</summary>
     public const int InstalledOffset = 64;
 

@@ -65,6 +65,9 @@ internal sealed class TrapGuard(ProcessHandle process)
     /// <summary>The handler in the target.</summary>
     public ulong Handler => _address + CodeOffset;
 
+    /// <summary>Where its state is in the target; 0: it is not there.</summary>
+    public ulong State => IsInstalled ? _state : 0;
+
     public bool Contains(ulong address) => _address != 0 && address - _address < RegionLength;
 
     /// <summary>Makes it, if it is not there, with room for more traps. Before they are written.</summary>

@@ -1,3 +1,4 @@
+using System.Buffers.Binary;
 using FastTrap.Control;
 using FastTrap.Isa;
 using FastTrap.Isa.X64;
@@ -17,6 +18,21 @@ internal sealed partial class JumpMechanism
         }
 
         return !site.Code!.TryFindOriginal(address, out RelocatedPoint point) || !IsPlace(site, point);
+    }
+
+    /// <summary>The guards' code gives the mask back: a step whose tracer was killed comes to it.</summary>
+    public void KeepMask(TracedTask task, ulong? mask)
+    {
+        Span<byte> kept = stackalloc byte[GuardState.KeptLength];
+        BinaryPrimitives.WriteUInt64LittleEndian(kept, mask is null ? 0 : 1UL);
+        BinaryPrimitives.WriteUInt64LittleEndian(kept[sizeof(ulong)..], mask ?? 0);
+        foreach (ulong state in (ReadOnlySpan<ulong>)[.. Adopted.GuardStates, Guard.State])
+        {
+            if (state != 0)
+            {
+                _platform.WriteMemory(task.ThreadId, state + GuardState.KeptOffset, kept);
+            }
+        }
     }
 
     /// <summary>Puts a thread to where it would be in the original code.</summary>

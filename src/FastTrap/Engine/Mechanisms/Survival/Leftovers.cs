@@ -23,6 +23,7 @@ internal sealed class Leftovers
     private readonly List<(ulong Start, ulong Length)> _regions = [];
     private readonly List<(ulong Start, ulong Length)> _code = [];
     private readonly List<(ulong Start, ulong Length)> _guards = [];
+    private readonly List<ulong> _guardStates = [];
     private readonly List<(ulong Start, ulong Length)> _covers = [];
     private readonly List<JumpSite> _sites = [];
     private readonly List<ulong> _semaphores = [];
@@ -49,6 +50,9 @@ internal sealed class Leftovers
 
     /// <summary>Of that, handlers of SIGTRAP.</summary>
     public IReadOnlyList<(ulong Start, ulong Length)> Guards => _guards;
+
+    /// <summary>Where their states are, each a <see cref="GuardState"/>.</summary>
+    public IReadOnlyList<ulong> GuardStates => _guardStates;
 
     /// <summary>Of that, what stands in front of the handlers of other signals.</summary>
     public IReadOnlyList<(ulong Start, ulong Length)> Covers => _covers;
@@ -169,12 +173,16 @@ internal sealed class Leftovers
             case GuardName:
                 _code.Add((region.Start, length));
                 _guards.Add((region.Start, length));
-                AddState(platform, processId, region.Start + TrapGuard.StateOffset, maps);
+                if (TryAddState(platform, processId, region.Start + TrapGuard.StateOffset, maps, out ulong state))
+                {
+                    _guardStates.Add(state);
+                }
+
                 break;
             case CoverName:
                 _code.Add((region.Start, length));
                 _covers.Add((region.Start, length));
-                AddState(platform, processId, region.Start + SignalCover.StateOffset, maps);
+                _ = TryAddState(platform, processId, region.Start + SignalCover.StateOffset, maps, out _);
                 break;
             case JournalName:
                 journals.Add(region);
@@ -193,12 +201,16 @@ internal sealed class Leftovers
     }
 
     /// <summary>Memory without a name, to which memory with one points.</summary>
-    private void AddState(IPlatform platform, int processId, ulong pointer, List<MemoryRegion> maps)
+    private bool TryAddState(IPlatform platform, int processId, ulong pointer, List<MemoryRegion> maps, out ulong state)
     {
-        if (TryReadWord(platform, processId, pointer, out ulong state) && state != 0 && maps.Exists(m => m.Contains(state) && m.Path.Length == 0))
+        bool isThere = TryReadWord(platform, processId, pointer, out ulong start) && start != 0 && maps.Exists(m => m.Contains(start) && m.Path.Length == 0);
+        if (isThere)
         {
-            _regions.Add((state, GuardState.Length));
+            _regions.Add((start, GuardState.Length));
         }
+
+        state = isThere ? start : 0;
+        return isThere;
     }
 
     /// <summary>A place that was reserved for a file which was not mapped any more: the file's name stands in it.</summary>
