@@ -165,7 +165,7 @@ internal sealed class FaultyPlatform : IPlatform
 
         if (id > 0)
         {
-            CountChange();
+            CountChange($"taking {id} {status}");
         }
 
         return id;
@@ -354,7 +354,7 @@ internal sealed class FaultyPlatform : IPlatform
 
         if (s_changing.Contains(method))
         {
-            CountChange();
+            CountChange(method);
         }
 
         Fault? fault = _fault;
@@ -374,10 +374,11 @@ internal sealed class FaultyPlatform : IPlatform
         return fault;
     }
 
-    private void CountChange()
+    private void CountChange(string change)
     {
         if (Interlocked.Increment(ref _changes) == Volatile.Read(ref _deadlyChange))
         {
+            Console.WriteLine($"dies at {change}");
             s_real.Kill(s_real.CurrentProcessId, Signal.SIGKILL);
         }
     }

@@ -115,6 +115,14 @@ public sealed class KillTests : LiveTest
         using PrivateDirectory directory = new("dying");
         using TargetProcess target = TargetProcess.StartTarget("survivor", null, null, new TargetStart { Timeout = TimeSpan.FromMinutes(2) });
         int changes = RunDying(directory, target, mechanism, 0)!.Value;
+        AssertGoesOn(target);
+        ulong[] masks = ReadMasks(target.ProcessId);
+        for (int i = 0; i < 100; i++)
+        {
+            // A handler blocks its signal, and who starts a process all of them, for a moment.
+            masks = [.. masks.Zip(ReadMasks(target.ProcessId), (a, b) => a & b)];
+        }
+
         int step = deaths == 0 ? Setting("FASTTRAP_KILL_STEP", 1) : changes / deaths;
         int died = 0;
         for (int change = Random.Shared.Next(1, step + 1); change <= changes; change += step)
@@ -128,6 +136,7 @@ public sealed class KillTests : LiveTest
             }
 
             died++;
+            WaitUntil(() => ReadMasks(target.ProcessId).SequenceEqual(masks), "the signal masks as they were");
             AssertGoesOn(target);
             await using (TracedProcess process = await Tracer.AttachAsync(target.ProcessId))
             {
@@ -143,6 +152,11 @@ public sealed class KillTests : LiveTest
         Assert.That(died, Is.Positive, $"it was over before {step}");
     }
 
+    /// <summary>What each thread blocks.</summary>
+    private static ulong[] ReadMasks(int processId) =>
+        [.. Directory.GetDirectories($"/proc/{processId}/task").Order(StringComparer.Ordinal).Select(d => ulong.Parse(
+            File.ReadLines($"{d}/status").Single(l => l.StartsWith("SigBlk", StringComparison.Ordinal)).AsSpan()[8..], NumberStyles.HexNumber, CultureInfo.InvariantCulture))];
+
     /// <summary>Null if it was killed, else how many changes it made.</summary>
     private static int? RunDying(PrivateDirectory directory, TargetProcess target, ProbeMechanism mechanism, int change)
     {
@@ -150,6 +164,7 @@ public sealed class KillTests : LiveTest
         TargetExit exit = tracer.WaitForExit();
         if (exit == new TargetExit(0, 9))
         {
+            TestContext.Out.WriteLine(tracer.Lines.Count == 0 ? "" : tracer.Lines[^1]);
             return null;
         }
 
