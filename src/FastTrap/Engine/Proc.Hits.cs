@@ -31,7 +31,15 @@ internal sealed partial class Proc
         return _slots.Contains(trapAddress) ? OnSlotTrap(task, ref registers, trapAddress) : TrapOutcome.NotOurs;
     }
 
-    public ulong FindWayFrom(ulong trapAddress) => _jump.FindWayFrom(trapAddress);
+    public ulong FindWayFrom(ulong trapAddress) => _jump.FindWayFrom(trapAddress) is var way and not 0 ? way : IsStale(trapAddress) ? trapAddress : 0;
+
+    /// <summary>Whether a trap was removed after a thread had executed it: the thread goes on as if it had never been there.</summary>
+    private bool IsStale(ulong trapAddress)
+    {
+        Span<byte> now = stackalloc byte[1];
+        return _table.Find(trapAddress) is not { ArmedBy: BreakpointMechanism } && !_slots.Contains(trapAddress) && WasTrap(trapAddress)
+            && Process.Platform.ReadMemory(ProcessId, trapAddress, now) == now.Length && now[0] != JumpText.Trap;
+    }
 
     public bool IsAnyTrapAt(ulong address)
     {

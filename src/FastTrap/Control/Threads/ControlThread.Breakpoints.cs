@@ -70,6 +70,7 @@ internal sealed partial class ControlThread
 
         // Whoever is told may use the field.
         RegisterSet registers = _registers;
+        RegisterSet registersAtStop = _registersAtStop;
         bool isPassed = task.PassedBreakpoint == breakpoint.Address && task.PassedStackPointer == registers.StackPointer;
         task.PassedBreakpoint = 0;
         if (!isPassed)
@@ -101,7 +102,7 @@ internal sealed partial class ControlThread
         if (process.Handler?.IsTrapAt(breakpoint.Address) == true)
         {
             _registers = registers;
-            _registersAtStop = registers;
+            _registersAtStop = registersAtStop;
             return false;
         }
 

@@ -281,6 +281,7 @@ internal sealed partial class ControlThread
         if (process.Handler?.WasTrap(trapAddress) != true && IsTrapInText(process, task, trapAddress))
         {
             // The program's own trap, or another debugger's: it gets the signal it expects, from its own address.
+            _platform.SetChangedRegisters(task.ThreadId, _registers, _registersAtStop);
             if (process.Handler is { } handler && handler.IsOutOfLine(_registers.ProgramCounter))
             {
                 OnSignalOutOfLine(handler, task, Signal.SIGTRAP);

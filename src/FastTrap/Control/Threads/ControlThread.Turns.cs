@@ -135,7 +135,7 @@ internal sealed partial class ControlThread
 
         _seenAhead = task;
         ulong trapAddress = _registers.ProgramCounter - 1;
-        if (process.IsTrapInstruction(_seenInfo) && process.ControlBreakpoints.Find(trapAddress) is null && handler.FindWayFrom(trapAddress) is var way and not 0)
+        if (process.IsTrapInstruction(_seenInfo) && handler.FindWayFrom(trapAddress) is var way and not 0)
         {
             _registers.ProgramCounter = way;
             if (_platform.SetRegisters(task.ThreadId, _registers) == Errno.None)

@@ -180,7 +180,16 @@ internal sealed partial class JumpMechanism
             if (site.State == JumpState.Leaving)
             {
                 _ = _text.WriteIsland(site, isIn: false);
-                Guard.Retire(site.Start);
+                if (site.IsBypassed && site.Tracepoint.Address == site.Start)
+                {
+                    // Its trap stays, as one by itself.
+                    Traps.BeforeTrap(site.Start);
+                }
+                else
+                {
+                    Guard.Retire(site.Start);
+                }
+
                 site.State = JumpState.Gone;
                 _ledger.Add(site);
                 _proc.OnTrapRemoved(site.Start, site.Original.AsSpan(0, 1));

@@ -168,8 +168,8 @@ internal sealed partial class JumpMechanism : Mechanism
         return true;
     }
 
-    /// <summary>Where a trap leads that stands at the first byte of a window; 0: none does.</summary>
-    public ulong FindWayFrom(ulong trapAddress) => FindLeading(trapAddress) is { } site ? WayFrom(site) : 0;
+    /// <summary>Where the guard leads from a trap, of a window or by itself; 0: nowhere.</summary>
+    public ulong FindWayFrom(ulong trapAddress) => FindLeading(trapAddress) is { } site ? WayFrom(site) : Traps.FindCopy(trapAddress);
 
     private JumpSite? FindLeading(ulong trapAddress) =>
         _index.FindStart(trapAddress) is { State: JumpState.Leading or JumpState.Armed or JumpState.Leaving } site && !(site.IsBypassed && site.Tracepoint.Address == site.Start) ? site : null;
@@ -297,6 +297,7 @@ internal sealed partial class JumpMechanism : Mechanism
         }
 
         Publish(JumpIndex.Empty);
+        _proc.Process.LeadsTraps = false;
         _byTracepoint.Clear();
         _released.Clear();
         _changed.Clear();
@@ -333,9 +334,10 @@ internal sealed partial class JumpMechanism : Mechanism
             return;
         }
 
-        if (leads != (_index.Count != 0))
+        if (leads)
         {
-            _proc.Process.LeadsTraps = leads;
+            // From here on: of traps that were removed there may be reports still.
+            _proc.Process.LeadsTraps = true;
         }
 
         _index = index;

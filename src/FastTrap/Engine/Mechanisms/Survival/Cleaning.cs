@@ -16,15 +16,35 @@ internal sealed class Cleaning(Proc proc, JumpMechanism mechanism, TargetMemory 
 {
     private static readonly TimeSpan s_farewellTime = TimeSpan.FromSeconds(1);
 
+    /// <summary>A thread that has to go on gets the processor meanwhile.</summary>
+    private static readonly TimeSpan s_pause = TimeSpan.FromMilliseconds(2);
+
+    private static readonly TimeSpan s_returnTime = TimeSpan.FromSeconds(10);
+
     private readonly IPlatform _platform = proc.Process.Platform;
 
     /// <summary>
-    /// Takes over the sites that were left and disarms them, as one's own; then, when nobody is in that tracer's memory, nor will come back to it from a signal handler, gives the action for SIGTRAP back and unmaps it.
+    /// Waits for threads that are still to come back from what that tracer had them do. Takes over the sites that were left and disarms them, as one's own; then, when nobody is in that tracer's memory, nor will come back to it from a signal handler, gives the action for SIGTRAP back and unmaps it.
     /// </summary>
     /// <param name="result">Takes what was done.</param>
     public IEnumerator<bool> Run(CleaningResult result)
     {
         mechanism.Adopted.Add(left);
+        long start = Stopwatch.GetTimestamp();
+        while (HasReturning() && !proc.IsGone)
+        {
+            if (Stopwatch.GetElapsedTime(start) > s_returnTime)
+            {
+                // Its process is stopped, perhaps.
+                result.RegionsLeft = left.Regions.Count;
+                mechanism.Adopted.Clear();
+                yield break;
+            }
+
+            proc.Process.Thread.HandleReports(s_pause);
+            yield return true;
+        }
+
         bool isGivenBack = left.Covers.Count == 0 || TryUncover();
         JumpSite[] sites = [.. left.Sites.GroupBy(s => s.Start).Select(g => g.Last())];
         foreach (JumpSite trap in sites.Where(s => s.Code!.Length == 0))
@@ -61,12 +81,17 @@ internal sealed class Cleaning(Proc proc, JumpMechanism mechanism, TargetMemory 
 
         // Who comes back from a signal handler into a trampoline is led out, too, or waited for.
         mechanism.AdoptAgain(sites);
-        long start = Stopwatch.GetTimestamp();
+        start = Stopwatch.GetTimestamp();
         bool isEmpty = false;
         while (!isEmpty && !proc.IsGone && Stopwatch.GetElapsedTime(start) < s_farewellTime)
         {
             FarewellVisit visit = new(mechanism, stacks, left.Covers);
             isEmpty = proc.Process.Thread.Visit(proc.Process, visit) && !visit.IsAwaited;
+            if (!isEmpty)
+            {
+                proc.Process.Thread.HandleReports(s_pause);
+            }
+
             yield return true;
         }
 
@@ -78,6 +103,12 @@ internal sealed class Cleaning(Proc proc, JumpMechanism mechanism, TargetMemory 
 
         Remove(isEmpty && isGivenBack, result);
         mechanism.Adopted.Clear();
+    }
+
+    private bool HasReturning()
+    {
+        ReturningVisit visit = new(_platform);
+        return !proc.Process.Thread.Visit(proc.Process, visit) || visit.HasFound;
     }
 
     /// <summary>A tracer that was killed while a site got another trampoline may have left the jump to the one before, or the rest of it behind a trap: to what is written down of the new one.</summary>

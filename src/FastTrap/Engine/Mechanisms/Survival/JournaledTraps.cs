@@ -26,6 +26,7 @@ internal sealed class JournaledTraps(Proc proc, CodeSpace code, Journal journal,
         }
 
         _isBegun = true;
+        proc.Process.LeadsTraps = true;
         foreach (ControlBreakpoint own in proc.Process.ControlBreakpoints.Current)
         {
             BeforeTrap(own.Address);
@@ -68,6 +69,8 @@ internal sealed class JournaledTraps(Proc proc, CodeSpace code, Journal journal,
         {
             if (read <= 0 || bytes[..read].StartsWith(known.Original))
             {
+                // A jump may have been there since.
+                AddToGuard(known);
                 return;
             }
 
@@ -106,10 +109,18 @@ internal sealed class JournaledTraps(Proc proc, CodeSpace code, Journal journal,
         }
 
         _traps.Add(address, trap);
-        if (copy.Address != 0)
+        AddToGuard(trap);
+    }
+
+    /// <summary>The copy of an instruction to which the guard leads from its trap; 0: there is none.</summary>
+    public ulong FindCopy(ulong address) => _traps.TryGetValue(address, out JumpSite? trap) ? trap.Code!.Address : 0;
+
+    private void AddToGuard(JumpSite trap)
+    {
+        if (trap.Code!.Address != 0)
         {
             guard.SetRanges(code.Mapped);
-            guard.Add(address, copy.Address);
+            guard.Add(trap.Start, trap.Code.Address);
         }
     }
 
