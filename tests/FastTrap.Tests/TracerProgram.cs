@@ -158,15 +158,18 @@ internal static class TracerProgram
         await using (Tracer tracer = new(new TracerOptions(), platform))
         {
             TracedProcess process = await tracer.AttachAsync(processId).ConfigureAwait(false);
-            List<ProbeSum> sums = [];
-            foreach (string description in descriptions)
+            for (int round = 0; round < (change == FaultyPlatform.GoneTrap ? 100 : 1); round++)
             {
-                sums.Add(await process.On(description).WithMechanism(mechanism).Count().EnableAsync().ConfigureAwait(false));
-            }
+                List<ProbeSum> sums = [];
+                foreach (string description in descriptions)
+                {
+                    sums.Add(await process.On(description).WithMechanism(mechanism).Count().EnableAsync().ConfigureAwait(false));
+                }
 
-            foreach (ProbeSum sum in sums)
-            {
-                await sum.DisposeAsync().ConfigureAwait(false);
+                foreach (ProbeSum sum in sums)
+                {
+                    await sum.DisposeAsync().ConfigureAwait(false);
+                }
             }
         }
 

@@ -24,6 +24,10 @@ internal sealed class FaultyPlatform : IPlatform
     private int _callsToLive;
     private int _deadlyChange;
     private int _changes;
+    private int _behindGoneTrap;
+
+    /// <summary>For <see cref="DieAtChange"/>: when the report of a trap is taken that was removed meanwhile.</summary>
+    public const int GoneTrap = -1;
 
     /// <summary>After so many calls of any kind, but waits that do not block, the next one throws: the thread that makes it is to end. 0: never.</summary>
     public void DieAfter(int calls) => Volatile.Write(ref _callsToLive, calls);
@@ -166,12 +170,21 @@ internal sealed class FaultyPlatform : IPlatform
         if (id > 0)
         {
             CountChange($"taking {id} {status}");
+            if (_deadlyChange == GoneTrap && (_behindGoneTrap == id || IsBehindGoneTrap(id, status)))
+            {
+                Die("taking the report of a trap that is gone");
+            }
         }
 
         return id;
     }
 
-    public int Peek(int threadId, bool block, out WaitStatus status) => s_real.Peek(threadId, block, out status);
+    public int Peek(int threadId, bool block, out WaitStatus status)
+    {
+        int id = s_real.Peek(threadId, block, out status);
+        _behindGoneTrap = _deadlyChange == GoneTrap && id > 0 && IsBehindGoneTrap(id, status) ? id : 0;
+        return id;
+    }
 
     public Errno WakeThread(int threadId) => Call(() => s_real.WakeThread(threadId));
 
@@ -378,9 +391,23 @@ internal sealed class FaultyPlatform : IPlatform
     {
         if (Interlocked.Increment(ref _changes) == Volatile.Read(ref _deadlyChange))
         {
-            Console.WriteLine($"dies at {change}");
-            s_real.Kill(s_real.CurrentProcessId, Signal.SIGKILL);
+            Die(change);
         }
+    }
+
+    private static void Die(string change)
+    {
+        Console.WriteLine($"dies at {change}");
+        s_real.Kill(s_real.CurrentProcessId, Signal.SIGKILL);
+    }
+
+    private static bool IsBehindGoneTrap(int id, WaitStatus status)
+    {
+        RegisterSet registers = new(Architecture.X64);
+        Span<byte> now = stackalloc byte[1];
+        return status is { Stopped: true, IsSystemCallStop: false, Event: PtraceEvent.None, StopSignal: Signal.SIGTRAP }
+            && s_real.GetSignalInfo(id, out SignalInfo info) == Errno.None && info.si_code == SignalInfo.SI_KERNEL && s_real.GetRegisters(id, ref registers) == Errno.None
+            && s_real.ReadMemory(id, registers.ProgramCounter - 1, now) == now.Length && now[0] != 0xcc;
     }
 
     private void End(Fault? fault)
