@@ -158,7 +158,7 @@ internal static class TracerProgram
         await using (Tracer tracer = new(new TracerOptions(), platform))
         {
             TracedProcess process = await tracer.AttachAsync(processId).ConfigureAwait(false);
-            for (int round = 0; round < (change == FaultyPlatform.GoneTrap ? 100 : 1); round++)
+            for (int round = 0; round < (change == FaultyPlatform.GoneTrap ? 60 : 1); round++)
             {
                 List<ProbeSum> sums = [];
                 foreach (string description in descriptions)
@@ -173,7 +173,7 @@ internal static class TracerProgram
             }
         }
 
-        Console.WriteLine($"changes {platform.Changes}");
+        Console.WriteLine($"changes {(change == FaultyPlatform.GoneTrap ? platform.LedFromGoneTraps : platform.Changes)}");
         return 0;
     }
 

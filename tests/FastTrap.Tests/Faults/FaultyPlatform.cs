@@ -24,10 +24,14 @@ internal sealed class FaultyPlatform : IPlatform
     private int _callsToLive;
     private int _deadlyChange;
     private int _changes;
-    private int _behindGoneTrap;
+    private ulong _behindGoneTrap;
+    private int _peeked;
 
-    /// <summary>For <see cref="DieAtChange"/>: when the report of a trap is taken that was removed meanwhile.</summary>
+    /// <summary>For <see cref="DieAtChange"/>: when the report of a trap is taken that was removed meanwhile, and the thread stands behind it still.</summary>
     public const int GoneTrap = -1;
+
+    /// <summary>How many threads had been led from such a trap when its report was taken.</summary>
+    public int LedFromGoneTraps { get; private set; }
 
     /// <summary>After so many calls of any kind, but waits that do not block, the next one throws: the thread that makes it is to end. 0: never.</summary>
     public void DieAfter(int calls) => Volatile.Write(ref _callsToLive, calls);
@@ -170,10 +174,12 @@ internal sealed class FaultyPlatform : IPlatform
         if (id > 0)
         {
             CountChange($"taking {id} {status}");
-            if (_deadlyChange == GoneTrap && (_behindGoneTrap == id || IsBehindGoneTrap(id, status)))
+            if (_deadlyChange == GoneTrap && (_peeked == id ? _behindGoneTrap != 0 : IsBehindGoneTrap(id, status, out _behindGoneTrap)))
             {
-                Die("taking the report of a trap that is gone");
+                LookBehindGoneTrap(id);
             }
+
+            _peeked = 0;
         }
 
         return id;
@@ -182,7 +188,9 @@ internal sealed class FaultyPlatform : IPlatform
     public int Peek(int threadId, bool block, out WaitStatus status)
     {
         int id = s_real.Peek(threadId, block, out status);
-        _behindGoneTrap = _deadlyChange == GoneTrap && id > 0 && IsBehindGoneTrap(id, status) ? id : 0;
+        _behindGoneTrap = 0;
+        _peeked = id;
+        _ = _deadlyChange == GoneTrap && id > 0 && IsBehindGoneTrap(id, status, out _behindGoneTrap);
         return id;
     }
 
@@ -401,13 +409,26 @@ internal sealed class FaultyPlatform : IPlatform
         s_real.Kill(s_real.CurrentProcessId, Signal.SIGKILL);
     }
 
-    private static bool IsBehindGoneTrap(int id, WaitStatus status)
+    private void LookBehindGoneTrap(int id)
+    {
+        RegisterSet registers = new(Architecture.X64);
+        if (s_real.GetRegisters(id, ref registers) == Errno.None && registers.ProgramCounter == _behindGoneTrap)
+        {
+            Die($"taking the report of a trap that is gone, at {registers.ProgramCounter - 1:x}");
+        }
+
+        LedFromGoneTraps++;
+    }
+
+    private static bool IsBehindGoneTrap(int id, WaitStatus status, out ulong programCounter)
     {
         RegisterSet registers = new(Architecture.X64);
         Span<byte> now = stackalloc byte[1];
-        return status is { Stopped: true, IsSystemCallStop: false, Event: PtraceEvent.None, StopSignal: Signal.SIGTRAP }
+        bool isBehind = status is { Stopped: true, IsSystemCallStop: false, Event: PtraceEvent.None, StopSignal: Signal.SIGTRAP }
             && s_real.GetSignalInfo(id, out SignalInfo info) == Errno.None && info.si_code == SignalInfo.SI_KERNEL && s_real.GetRegisters(id, ref registers) == Errno.None
             && s_real.ReadMemory(id, registers.ProgramCounter - 1, now) == now.Length && now[0] != 0xcc;
+        programCounter = isBehind ? registers.ProgramCounter : 0;
+        return isBehind;
     }
 
     private void End(Fault? fault)

@@ -153,22 +153,15 @@ public sealed class KillTests : LiveTest
         Assert.That(died, Is.Positive, $"it was over before {step}");
     }
 
-    /// <summary>With the report the kernel forgets the signal: a thread that has executed a trap which is gone by now would go on behind it, in the middle of an instruction.</summary>
+    /// <summary>With the report the kernel forgets the signal: a thread that has executed a trap which is gone by now would go on behind it, in the middle of an instruction, if the tracer were killed then.</summary>
     [Test]
-    public async Task TargetIsUnharmedWhenTheTracerIsKilledBehindATrapThatIsGone()
+    public void WhoIsBehindATrapThatIsGoneIsLedBeforeItsReportIsTaken()
     {
         using PrivateDirectory directory = new("gone");
         using TargetProcess target = TargetProcess.StartTarget("survivor");
-        for (int round = 0; round < 3; round++)
-        {
-            Assert.That(RunDying(directory, target, ProbeMechanism.InProcessTrap, FaultyPlatform.GoneTrap), Is.Null, "no thread came to a trap just before it was removed");
-            AssertGoesOn(target);
-            await using (await Tracer.AttachAsync(target.ProcessId))
-            {
-                AssertClean(target);
-            }
-        }
-
+        Assert.That(RunDying(directory, target, ProbeMechanism.InProcessTrap, FaultyPlatform.GoneTrap), Is.Positive);
+        AssertGoesOn(target);
+        AssertClean(target);
         target.SendLine("quit");
         Assert.That(target.WaitForExit(), Is.EqualTo(new TargetExit(0, 0)), string.Join('\n', target.Lines));
         Assert.That(target.Lines, Has.None.StartsWith("FAIL"));
