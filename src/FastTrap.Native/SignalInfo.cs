@@ -33,6 +33,9 @@ internal unsafe struct SignalInfo
     /// <summary>si_code of an int3 on x86-64, and of any fault the kernel does not detail.</summary>
     public const int SI_KERNEL = 0x80;
 
+    /// <summary>In si_errno of a SIGTRAP: a tracer leads the thread on, and the trap was at si_addr.</summary>
+    public const int LedMark = 0x4650_5246;
+
     /// <summary>si_code of a SIGTRAP by brk on arm64.</summary>
     public const int TRAP_BRKPT = 1;
 

@@ -1,5 +1,3 @@
-using System.Buffers.Binary;
-
 namespace FastTrap.Native;
 
 /// <summary>Instructions of an x86-64 target by which a thread that makes a system call for us comes back by itself, should the tracer be killed meanwhile.</summary>
@@ -32,31 +30,6 @@ internal readonly record struct EscapeRoute(ulong CallAddress, ulong RestorerAdd
         return true;
     }
 
-    /// <summary>
-    /// Whether a thread, by whatever tracer, stands where it makes a system call for one, or comes back from that by itself (or, which looks the same, at the end of a signal handler): what it really is lies in the frame to which it returns.
-    /// </summary>
-    public static bool IsOnTheWay(IPlatform platform, int threadId, ulong programCounter, ulong stackPointer)
-    {
-        const int Before = 7;
-        Span<byte> code = stackalloc byte[Before + RestorerBytes.Length];
-        if (platform.ReadMemory(threadId, programCounter - Before, code) != code.Length)
-        {
-            return false;
-        }
-
-        if (!code[Before..].StartsWith(CallBytes) && !code[(Before - 2)..].StartsWith(CallBytes))
-        {
-            return IsRestorer(code[Before..]) || code.StartsWith(RestorerBytes) || code[(Before - 5)..].StartsWith(ShortRestorerBytes);
-        }
-
-        Span<byte> word = stackalloc byte[sizeof(ulong)];
-        Span<byte> behind = code[..RestorerBytes.Length];
-        return platform.ReadMemory(threadId, stackPointer, word) == word.Length
-            && platform.ReadMemory(threadId, BinaryPrimitives.ReadUInt64LittleEndian(word), behind) == behind.Length && IsRestorer(behind);
-    }
-
-    private static bool IsRestorer(ReadOnlySpan<byte> code) => code.StartsWith(RestorerBytes) || code.StartsWith(ShortRestorerBytes);
-
     /// <summary>Whether the instructions still are where they were found: a library may have gone.</summary>
     public bool IsPresent(IPlatform platform, int processId)
     {
@@ -65,6 +38,6 @@ internal readonly record struct EscapeRoute(ulong CallAddress, ulong RestorerAdd
         return CallAddress != 0
             && platform.ReadMemory(processId, CallAddress, call) == call.Length && call.SequenceEqual(CallBytes)
             && platform.ReadMemory(processId, RestorerAddress, restorer) == restorer.Length
-            && IsRestorer(restorer);
+            && (restorer.SequenceEqual(RestorerBytes) || restorer.StartsWith(ShortRestorerBytes));
     }
 }

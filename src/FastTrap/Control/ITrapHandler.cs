@@ -79,6 +79,9 @@ internal interface ITrapHandler
     /// <summary>Whether an address out of line is such that a thread is to be stepped out, rather than moved, before its registers mean anything.</summary>
     bool IsToStepOut(ulong address);
 
+    /// <summary>Whether a handler of SIGTRAP stands in the target that an earlier tracer has left.</summary>
+    bool HasOtherGuard { get; }
+
     /// <summary>A thread is stepped out with its signals blocked: its own mask, which it gets back in the target if the tracer is killed meanwhile; null: it has it back. One thread at a time.</summary>
     void KeepMask(TracedTask task, ulong? mask);
 

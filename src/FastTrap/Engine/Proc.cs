@@ -115,6 +115,8 @@ internal sealed partial class Proc : ITrapHandler
 
     public bool IsToStepOut(ulong address) => _jump.IsToStepOut(address);
 
+    public bool HasOtherGuard => _jump.Adopted.HasGuard;
+
     public void KeepMask(TracedTask task, ulong? mask) => _jump.KeepMask(task, mask);
 
     /// <summary>Reads target memory as it is without our traps. Any thread. Returns bytes read, or a negative errno.</summary>

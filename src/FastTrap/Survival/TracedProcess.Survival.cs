@@ -116,6 +116,12 @@ public sealed partial class TracedProcess
             throw;
         }
 
+        if (result.Problem is { } refusal)
+        {
+            await CloseAsync().ConfigureAwait(false);
+            throw new FastTrapException(FastTrapError.LeftoversNotUnderstood, $"An earlier tracer has left something in process {ProcessId}, and {refusal}. Nothing of it was touched.", ProcessId);
+        }
+
         Leftovers = new ProcessLeftovers(found.OwnerProcessId, found.IsOwnerAlive, result.Sites, result.Regions, result.RegionsLeft);
         Log.LeftoversRemoved(_core.Logger, ProcessId, found.OwnerProcessId, result.Sites, result.Regions, result.RegionsLeft);
     }

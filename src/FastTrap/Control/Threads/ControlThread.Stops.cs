@@ -278,10 +278,16 @@ internal sealed partial class ControlThread
             return;
         }
 
-        if (process.Handler?.WasTrap(trapAddress) != true && IsTrapInText(process, task, trapAddress))
+        if (process.Handler?.WasTrap(trapAddress) != true && (IsTrapInText(process, task, trapAddress) || IsAnothers(process, trapAddress)))
         {
             // The program's own trap, or another debugger's: it gets the signal it expects, from its own address.
-            _platform.SetChangedRegisters(task.ThreadId, _registers, _registersAtStop);
+            if (_registers.ProgramCounter != _registersAtStop.ProgramCounter)
+            {
+                // It was led before anybody looked.
+                _platform.SetRegisters(task.ThreadId, _registers);
+                _platform.SetSignalInfo(task.ThreadId, _seenInfo);
+            }
+
             if (process.Handler is { } handler && handler.IsOutOfLine(_registers.ProgramCounter))
             {
                 OnSignalOutOfLine(handler, task, Signal.SIGTRAP);
@@ -295,6 +301,10 @@ internal sealed partial class ControlThread
         // Stale: the trap was removed after the thread had executed it. The instruction is executed as if it had never been there.
         GoOnAt(task, ref _registers, trapAddress);
     }
+
+    /// <summary>Whether a trap may be one of an earlier tracer's, whose guard is still there and knows where to go on.</summary>
+    private static bool IsAnothers(ProcessHandle process, ulong trapAddress) =>
+        !process.ControlBreakpoints.WasTrap(trapAddress) && process.Handler is null or { HasOtherGuard: true };
 
     private bool IsTrapInText(ProcessHandle process, TracedTask task, ulong trapAddress)
     {

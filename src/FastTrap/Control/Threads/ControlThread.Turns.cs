@@ -137,8 +137,12 @@ internal sealed partial class ControlThread
         ulong trapAddress = _registers.ProgramCounter - 1;
         if (process.IsTrapInstruction(_seenInfo) && handler.FindWayFrom(trapAddress) is var way and not 0)
         {
+            // Were the tracer killed from here on, before it has taken the report, the guard goes by the mark.
+            SignalInfo marked = _seenInfo;
+            marked.si_errno = SignalInfo.LedMark;
+            marked.si_addr = trapAddress;
             _registers.ProgramCounter = way;
-            if (_platform.SetRegisters(task.ThreadId, _registers) == Errno.None)
+            if (_platform.SetSignalInfo(task.ThreadId, marked) == Errno.None && _platform.SetRegisters(task.ThreadId, _registers) == Errno.None)
             {
                 task.LedFrom = trapAddress;
             }

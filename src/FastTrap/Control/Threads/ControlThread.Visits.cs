@@ -17,6 +17,9 @@ internal sealed partial class ControlThread
     private const ulong FaultSignals = (1UL << (Signal.SIGTRAP - 1)) | (1UL << (Signal.SIGSEGV - 1)) | (1UL << (Signal.SIGBUS - 1))
         | (1UL << (Signal.SIGILL - 1)) | (1UL << (Signal.SIGFPE - 1));
 
+    /// <summary>The mask of a thread that is stepped with its signals blocked, as the kernel keeps it.</summary>
+    public const ulong BlockedWhileStepped = ~(FaultSignals | (1UL << (Signal.SIGKILL - 1)) | (1UL << (Signal.SIGSTOP - 1)));
+
     /// <summary>rt_sigreturn on x86-64.</summary>
     private const int SignalReturn = 15;
 
@@ -240,6 +243,7 @@ internal sealed partial class ControlThread
             if (!handler.IsToStepOut(registers.ProgramCounter))
             {
                 end = StepEnd.Out;
+                GiveBackMask(handler, task, ref mask);
                 if (handler.IsOutOfLine(registers.ProgramCounter))
                 {
                     handler.LeaveOutOfLine(task, ref registers);
@@ -262,10 +266,9 @@ internal sealed partial class ControlThread
             }
         }
 
-        if (mask is { } own && end != StepEnd.Ended)
+        if (end != StepEnd.Ended)
         {
-            _platform.SetSignalMask(id, own);
-            handler.KeepMask(task, null);
+            GiveBackMask(handler, task, ref mask);
         }
 
         return end;
@@ -342,6 +345,16 @@ internal sealed partial class ControlThread
 
             // Delivered to a thread that blocks it, it is pending again, with all its details.
             waiting = info.si_signo;
+        }
+    }
+
+    private void GiveBackMask(ITrapHandler handler, TracedTask task, ref ulong? mask)
+    {
+        if (mask is { } own)
+        {
+            _platform.SetSignalMask(task.ThreadId, own);
+            handler.KeepMask(task, null);
+            mask = null;
         }
     }
 

@@ -6,6 +6,7 @@ namespace FastTrap.Engine.Mechanisms;
 
 /// <summary>The guard's code in the target: a handler of SIGTRAP which finds traps of ours in the table and passes on all others. x86-64; no C library, no stack but its frame.</summary>
 /// <remarks>
+/// The address of the trap is one below the saved program counter; or, where the tracer was about to lead the thread and had moved it already, perhaps, stands in the signal's details (<see cref="SignalInfo.LedMark"/>).
 /// A trap that leads: the saved program counter becomes the trampoline's. A trap that leads no more: the instruction is restarted, unless the program has a trap of its own there by now. All else goes to the target's own
 /// action (<see cref="GuardState"/>): a handler is jumped to with the kernel's frame as it is, its own restorer put back there; a default action is set again and the signal sent again with its details, so that the process dies by it where it stood.
 /// </remarks>
@@ -34,8 +35,14 @@ internal static class GuardCode
     /// <summary>si_code of a single step over a system call (TRAP_BRKPT).</summary>
     private const int CallStepCode = 1;
 
-    /// <summary>syscall.</summary>
-    private const short SystemCallInstruction = 0x050f;
+    /// <summary>int1, the one instruction whose trap has that code.</summary>
+    private const byte DebugInstruction = 0xf1;
+
+    /// <summary>si_errno.</summary>
+    private const int MarkOffset = 4;
+
+    /// <summary>si_addr.</summary>
+    private const int AddressOffset = 16;
 
     private const byte TrapInstruction = 0xcc;
 
@@ -53,7 +60,8 @@ internal static class GuardCode
     /// <param name="ranges">The address of the ranges of trampolines: start and length, until a start of 0.</param>
     /// <param name="escape">Where threads make system calls for the tracer, and come back by themselves; 0: nowhere.</param>
     /// <param name="restorer">Where the restorer is.</param>
-    public static byte[] Assemble(ulong address, ulong tablePointer, ulong state, ulong nothing, ulong ranges, ulong escape, out ulong restorer)
+    /// <param name="blocked">The mask of a thread that is stepped with its signals blocked.</param>
+    public static byte[] Assemble(ulong address, ulong tablePointer, ulong state, ulong nothing, ulong ranges, ulong escape, ulong blocked, out ulong restorer)
     {
         Assembler c = new(64);
         Label restore = c.CreateLabel();
@@ -72,12 +80,18 @@ internal static class GuardCode
         Label search = c.CreateLabel();
         Label single = c.CreateLabel();
         Label stepped = c.CreateLabel();
+        Label marked = c.CreateLabel();
+        Label restart = c.CreateLabel();
 
         c.endbr64();
         c.cmp(__dword_ptr[rsi + SignalCodeOffset], TrapCode);
         c.jne(other);
+        c.mov(r8, __qword_ptr[rsi + AddressOffset]);
+        c.cmp(__dword_ptr[rsi + MarkOffset], SignalInfo.LedMark);
+        c.je(marked);
         c.mov(r8, __qword_ptr[rdx + ProgramCounterOffset]);
         c.dec(r8);
+        c.Label(ref marked);
         c.mov(r9, tablePointer);
         c.mov(r9, __qword_ptr[r9]);
         c.mov(rax, GuardTable.HashMultiplier);
@@ -100,6 +114,7 @@ internal static class GuardCode
         c.jne(lead);
         c.cmp(__byte_ptr[r8], TrapInstruction);
         c.je(chain);
+        c.Label(ref restart);
         c.mov(r10, r8);
         c.Label(ref lead);
         c.mov(__qword_ptr[rdx + ProgramCounterOffset], r10);
@@ -114,14 +129,17 @@ internal static class GuardCode
         c.cmp(__dword_ptr[rsi + SignalCodeOffset], CallStepCode);
         c.jne(chain);
         c.mov(r8, __qword_ptr[rdx + ProgramCounterOffset]);
-        c.test(r8d, 0xffe);
+        c.test(r8d, 0xfff);
+        c.je(stepped);
+        c.cmp(__byte_ptr[r8 - 1], DebugInstruction);
         c.je(chain);
-        c.cmp(__word_ptr[r8 - 2], SystemCallInstruction);
-        c.jne(chain);
 
-        // It was stepped with its signals blocked.
+        // It was stepped with its signals blocked, perhaps, and has not returned to another mask.
         c.Label(ref stepped);
         c.mov(r9, state);
+        c.mov(rax, blocked);
+        c.cmp(rax, __qword_ptr[rdx + MaskOffset]);
+        c.jne(done);
         c.xor(eax, eax);
         c.xchg(__qword_ptr[r9 + GuardState.KeptOffset], rax);
         c.test(rax, rax);
@@ -132,6 +150,8 @@ internal static class GuardCode
 
         // A trap of ours whose thread the tracer had led on, before it was killed in front of taking the signal away: to a trampoline, to a system call for the tracer, or back to the trap.
         c.Label(ref stray);
+        c.cmp(__dword_ptr[rsi + MarkOffset], SignalInfo.LedMark);
+        c.je(restart);
         c.lea(r10, __[r8 + 1]);
         c.mov(r11, ranges);
         c.Label(ref range);

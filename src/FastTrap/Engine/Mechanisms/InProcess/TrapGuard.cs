@@ -173,7 +173,7 @@ internal sealed class TrapGuard(ProcessHandle process)
         _mapped.Add((_state, GuardState.Length));
         GuardTable table = new(memory!, FirstTableOffset, FirstCapacity, address + FirstTableOffset);
         byte[] code = GuardCode.Assemble(
-            address + CodeOffset, address + TablePointerOffset, _state, address + NothingOffset, address + RangesOffset, process.Escape.CallAddress, out ulong restorer);
+            address + CodeOffset, address + TablePointerOffset, _state, address + NothingOffset, address + RangesOffset, process.Escape.CallAddress, ControlThread.BlockedWhileStepped, out ulong restorer);
         code.CopyTo(memory!.Slice(CodeOffset, RangesOffset - CodeOffset));
         WriteWord(memory, TablePointerOffset, table.Address);
         WriteWord(memory, StateOffset, _state);

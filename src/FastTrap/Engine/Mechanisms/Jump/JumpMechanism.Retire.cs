@@ -180,12 +180,7 @@ internal sealed partial class JumpMechanism
             if (site.State == JumpState.Leaving)
             {
                 _ = _text.WriteIsland(site, isIn: false);
-                if (site.IsBypassed && site.Tracepoint.Address == site.Start)
-                {
-                    // Its trap stays, as one by itself.
-                    Traps.BeforeTrap(site.Start);
-                }
-                else
+                if (!(site.IsBypassed && site.Tracepoint.Address == site.Start && Traps.TryLead(site.Start)))
                 {
                     Guard.Retire(site.Start);
                 }

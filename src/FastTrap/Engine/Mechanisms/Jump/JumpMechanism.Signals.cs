@@ -14,7 +14,8 @@ internal sealed partial class JumpMechanism
     {
         if (!_index.TryFindOutOfLine(address, out JumpSite? site) || address == site.Window.Island)
         {
-            return Guard.Contains(address) || Adopted.IsGuard(address);
+            // Not out of another tracer's guard, in which SIGTRAP is blocked: the trap of a step would reset the action for it.
+            return Guard.Contains(address);
         }
 
         return !site.Code!.TryFindOriginal(address, out RelocatedPoint point) || !IsPlace(site, point);
@@ -74,7 +75,7 @@ internal sealed partial class JumpMechanism
             return SignalOutcome.Deliver;
         }
 
-        if ((Guard.Contains(pc) || Adopted.IsGuard(pc)) && info.si_signo != Signal.SIGSTOP && !info.IsSynchronous)
+        if (Guard.Contains(pc) && info.si_signo != Signal.SIGSTOP && !info.IsSynchronous)
         {
             return SignalOutcome.StepOut;
         }

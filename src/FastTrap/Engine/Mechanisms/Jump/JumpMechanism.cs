@@ -243,7 +243,15 @@ internal sealed partial class JumpMechanism : Mechanism
     }
 
     /// <summary>Retired ones are known again, for who comes back to a trampoline from a signal handler.</summary>
-    public void AdoptAgain(JumpSite[] sites) => Publish(_index.With(sites));
+    public void AdoptAgain(JumpSite[] sites)
+    {
+        foreach (JumpSite site in sites.Where(s => s.Window.Island != 0))
+        {
+            _islandBytes.Add(site.Window.Island);
+        }
+
+        Publish(_index.With(sites));
+    }
 
     /// <summary>Nobody is in their trampolines, or they stay as they are.</summary>
     public void Disown(JumpSite[] sites)
@@ -251,6 +259,7 @@ internal sealed partial class JumpMechanism : Mechanism
         foreach (JumpSite site in sites)
         {
             site.IsFreed = true;
+            _islandBytes.Remove(site.Window.Island);
         }
 
         Sweep();

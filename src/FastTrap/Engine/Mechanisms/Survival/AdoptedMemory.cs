@@ -20,8 +20,11 @@ internal sealed class AdoptedMemory
     /// <summary>Whether an address lies in memory that is executed: of trampolines, of guards and of covers.</summary>
     public bool Contains(ulong address) => address - _lowest < _highest - _lowest && IsIn(_code, address);
 
-    /// <summary>Whether an address lies in a handler of SIGTRAP.</summary>
-    public bool IsGuard(ulong address) => _guards.Count != 0 && IsIn(_guards, address);
+    /// <summary>Whether an address lies in any of it.</summary>
+    public bool IsMapped(ulong address) => IsIn(_mapped, address);
+
+    /// <summary>Whether there is a handler of SIGTRAP, which leads threads from that tracer's traps.</summary>
+    public bool HasGuard => _guards.Count != 0;
 
     public void Add(Leftovers left)
     {

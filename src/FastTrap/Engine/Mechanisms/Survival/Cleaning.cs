@@ -35,9 +35,9 @@ internal sealed class Cleaning(Proc proc, JumpMechanism mechanism, TargetMemory 
         {
             if (Stopwatch.GetElapsedTime(start) > s_returnTime)
             {
-                // Its process is stopped, perhaps.
-                result.RegionsLeft = left.Regions.Count;
+                // Nothing was touched; the next attach tries again.
                 mechanism.Adopted.Clear();
+                result.Problem = "a thread is still to come back from a system call that it was to make for that tracer: if the process is stopped, let it go on, and attach again";
                 yield break;
             }
 
@@ -46,7 +46,7 @@ internal sealed class Cleaning(Proc proc, JumpMechanism mechanism, TargetMemory 
         }
 
         bool isGivenBack = left.Covers.Count == 0 || TryUncover();
-        JumpSite[] sites = [.. left.Sites.GroupBy(s => s.Start).Select(g => g.Last())];
+        JumpSite[] sites = [.. left.Sites.GroupBy(s => s.Start).Select(g => g.LastOrDefault(Shows) ?? g.Last())];
         foreach (JumpSite trap in sites.Where(s => s.Code!.Length == 0))
         {
             result.Sites += TryRestoreTrap(trap) ? 1 : 0;
@@ -107,7 +107,7 @@ internal sealed class Cleaning(Proc proc, JumpMechanism mechanism, TargetMemory 
 
     private bool HasReturning()
     {
-        ReturningVisit visit = new(_platform);
+        ReturningVisit visit = new(mechanism.Adopted);
         return !proc.Process.Thread.Visit(proc.Process, visit) || visit.HasFound;
     }
 
@@ -137,6 +137,13 @@ internal sealed class Cleaning(Proc proc, JumpMechanism mechanism, TargetMemory 
         {
             site.IslandPatch = former;
         }
+    }
+
+    /// <summary>Whether the text shows a site, of several that were written down for one place.</summary>
+    private bool Shows(JumpSite site)
+    {
+        Span<byte> now = stackalloc byte[site.PatchLength];
+        return _platform.ReadCode(memory, site.Start, now) == now.Length && (site.Code!.Length == 0 ? now.StartsWith(site.Patch) : JumpText.IsOurs(site, now));
     }
 
     /// <summary>Whether a site stands in the text. One that does not is not touched: behind a trap the rest of the instruction must stand as well.</summary>

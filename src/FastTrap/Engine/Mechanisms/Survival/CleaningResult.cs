@@ -11,4 +11,7 @@ internal sealed class CleaningResult
 
     /// <summary>Mappings that stay.</summary>
     public int RegionsLeft { get; set; }
+
+    /// <summary>Why nothing was touched; null: it was.</summary>
+    public string? Problem { get; set; }
 }

@@ -19,12 +19,14 @@ internal sealed class FarewellVisit(JumpMechanism mechanism, StackScan stacks, I
             return false;
         }
 
+        IsAwaited |= mechanism.Adopted.IsMapped(sleep.StackPointer);
         Scan(task, sleep.StackPointer);
         return true;
     }
 
     public VisitOutcome Look(TracedTask task, ref RegisterSet registers)
     {
+        IsAwaited |= mechanism.Adopted.IsMapped(registers.StackPointer);
         Scan(task, registers.StackPointer);
         ulong pc = registers.ProgramCounter;
         if (!mechanism.Contains(pc))

@@ -115,6 +115,13 @@ internal sealed class JournaledTraps(Proc proc, CodeSpace code, Journal journal,
     /// <summary>The copy of an instruction to which the guard leads from its trap; 0: there is none.</summary>
     public ulong FindCopy(ulong address) => _traps.TryGetValue(address, out JumpSite? trap) ? trap.Code!.Address : 0;
 
+    /// <summary>A trap that stands stays, as one by itself. False if the guard cannot lead from it then.</summary>
+    public bool TryLead(ulong address)
+    {
+        BeforeTrap(address);
+        return FindCopy(address) != 0;
+    }
+
     private void AddToGuard(JumpSite trap)
     {
         if (trap.Code!.Address != 0)

@@ -98,7 +98,8 @@ internal sealed class Leftovers
                 continue;
             }
 
-            leftovers._regions.Add((journal.Start, journal.Length));
+            // The first that goes: what it names is there as long as it is.
+            leftovers._regions.Insert(0, (journal.Start, journal.Length));
             problem = "its version is not known here";
             if (!isRead || !JournalReader.TryRead(bytes, leftovers.IsTrampoline, leftovers._sites, leftovers._semaphores, out problem))
             {
