@@ -158,7 +158,7 @@ internal static class TracerProgram
         await using (Tracer tracer = new(new TracerOptions(), platform))
         {
             TracedProcess process = await tracer.AttachAsync(processId).ConfigureAwait(false);
-            for (int round = 0; round < (change == FaultyPlatform.GoneTrap ? 60 : 1); round++)
+            for (int round = 0; round < (change < 0 ? 60 : 1); round++)
             {
                 List<ProbeSum> sums = [];
                 foreach (string description in descriptions)

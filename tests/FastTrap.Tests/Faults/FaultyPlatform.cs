@@ -30,6 +30,11 @@ internal sealed class FaultyPlatform : IPlatform
     /// <summary>For <see cref="DieAtChange"/>: when the report of a trap is taken that was removed meanwhile, and the thread stands behind it still.</summary>
     public const int GoneTrap = -1;
 
+    /// <summary>For <see cref="DieAtChange"/>: when a thread was led back to a trap that was removed meanwhile, and its report is not taken yet.</summary>
+    public const int Led = -2;
+
+    private ulong _peekedAt;
+
     /// <summary>How many threads had been led from such a trap when its report was taken.</summary>
     public int LedFromGoneTraps { get; private set; }
 
@@ -159,6 +164,11 @@ internal sealed class FaultyPlatform : IPlatform
     public int Wait(int threadId, bool block, out WaitStatus status)
     {
         int id;
+        if (_deadlyChange == Led && _peeked == threadId && _peekedAt != 0 && ReadProgramCounter(threadId) == _peekedAt - 1)
+        {
+            Die("taking the report of a thread that was led");
+        }
+
         if (!block)
         {
             id = s_real.Wait(threadId, block, out status);
@@ -190,6 +200,7 @@ internal sealed class FaultyPlatform : IPlatform
         int id = s_real.Peek(threadId, block, out status);
         _behindGoneTrap = 0;
         _peeked = id;
+        _peekedAt = _deadlyChange == Led && id > 0 && status is { Stopped: true, IsSystemCallStop: false, Event: PtraceEvent.None, StopSignal: Signal.SIGTRAP } ? ReadProgramCounter(id) : 0;
         _ = _deadlyChange == GoneTrap && id > 0 && IsBehindGoneTrap(id, status, out _behindGoneTrap);
         return id;
     }
@@ -409,12 +420,17 @@ internal sealed class FaultyPlatform : IPlatform
         s_real.Kill(s_real.CurrentProcessId, Signal.SIGKILL);
     }
 
-    private void LookBehindGoneTrap(int id)
+    private static ulong ReadProgramCounter(int id)
     {
         RegisterSet registers = new(Architecture.X64);
-        if (s_real.GetRegisters(id, ref registers) == Errno.None && registers.ProgramCounter == _behindGoneTrap)
+        return s_real.GetRegisters(id, ref registers) == Errno.None ? registers.ProgramCounter : 0;
+    }
+
+    private void LookBehindGoneTrap(int id)
+    {
+        if (ReadProgramCounter(id) == _behindGoneTrap)
         {
-            Die($"taking the report of a trap that is gone, at {registers.ProgramCounter - 1:x}");
+            Die($"taking the report of a trap that is gone, at {_behindGoneTrap - 1:x}");
         }
 
         LedFromGoneTraps++;

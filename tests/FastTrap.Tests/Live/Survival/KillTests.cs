@@ -167,15 +167,38 @@ public sealed class KillTests : LiveTest
         Assert.That(target.Lines, Has.None.StartsWith("FAIL"));
     }
 
+    /// <summary>The signal of the trap comes to a thread that was led already: back to where the trap was, and in front of it there may be another.</summary>
+    [Test]
+    public async Task TargetIsUnharmedWhenAThreadWasLedAndItsReportIsNotTaken()
+    {
+        using PrivateDirectory directory = new("led");
+        using TargetProcess target = TargetProcess.StartTarget("survivor");
+        int died = 0;
+        for (int round = 0; round < 6; round++)
+        {
+            died += RunDying(directory, target, ProbeMechanism.InProcessTrap, FaultyPlatform.Led, round % 2 == 0 ? "a.out:mix:*" : "libc.so.6:clock_nanosleep:*") is null ? 1 : 0;
+            AssertGoesOn(target);
+            await using (await Tracer.AttachAsync(target.ProcessId))
+            {
+                AssertClean(target);
+            }
+        }
+
+        target.SendLine("quit");
+        Assert.That(target.WaitForExit(), Is.EqualTo(new TargetExit(0, 0)), string.Join('\n', target.Lines));
+        Assert.That(target.Lines, Has.None.StartsWith("FAIL"));
+        Assert.That(died, Is.Positive, "no thread came to a trap just before it was removed");
+    }
+
     /// <summary>What each thread blocks.</summary>
     private static ulong[] ReadMasks(int processId) =>
         [.. Directory.GetDirectories($"/proc/{processId}/task").Order(StringComparer.Ordinal).Select(d => ulong.Parse(
             File.ReadLines($"{d}/status").Single(l => l.StartsWith("SigBlk", StringComparison.Ordinal)).AsSpan()[8..], NumberStyles.HexNumber, CultureInfo.InvariantCulture))];
 
     /// <summary>Null if it was killed, else how many changes it made.</summary>
-    private static int? RunDying(PrivateDirectory directory, TargetProcess target, ProbeMechanism mechanism, int change)
+    private static int? RunDying(PrivateDirectory directory, TargetProcess target, ProbeMechanism mechanism, int change, string description = "a.out:mix:*")
     {
-        using TargetProcess tracer = SeparateTracer.Start(directory, ["dying", $"{target.ProcessId}", $"{mechanism}", $"{change}", "a.out:plain:entry", "a.out:mix:*", "a.out:plain:entry"]);
+        using TargetProcess tracer = SeparateTracer.Start(directory, ["dying", $"{target.ProcessId}", $"{mechanism}", $"{change}", "a.out:plain:entry", description, "a.out:plain:entry"]);
         TargetExit exit = tracer.WaitForExit();
         if (exit == new TargetExit(0, 9))
         {
