@@ -35,8 +35,8 @@ internal static class GuardCode
     /// <summary>si_code of a single step over a system call (TRAP_BRKPT).</summary>
     private const int CallStepCode = 1;
 
-    /// <summary>int1, the one instruction whose trap has that code.</summary>
-    private const byte DebugInstruction = 0xf1;
+    /// <summary>syscall. What else has that code is int1, which may have been displaced.</summary>
+    private const short SystemCallInstruction = 0x050f;
 
     /// <summary>si_errno.</summary>
     private const int MarkOffset = 4;
@@ -129,10 +129,10 @@ internal static class GuardCode
         c.cmp(__dword_ptr[rsi + SignalCodeOffset], CallStepCode);
         c.jne(chain);
         c.mov(r8, __qword_ptr[rdx + ProgramCounterOffset]);
-        c.test(r8d, 0xfff);
-        c.je(stepped);
-        c.cmp(__byte_ptr[r8 - 1], DebugInstruction);
+        c.test(r8d, 0xffe);
         c.je(chain);
+        c.cmp(__word_ptr[r8 - 2], SystemCallInstruction);
+        c.jne(chain);
 
         // It was stepped with its signals blocked, perhaps, and has not returned to another mask.
         c.Label(ref stepped);
