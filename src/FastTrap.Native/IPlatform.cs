@@ -148,6 +148,13 @@ internal interface IPlatform
     /// <param name="memory">The mapping; null on failure.</param>
     Errno MapMemoryFile(int processId, int descriptor, string name, long length, out SharedMemory? memory);
 
+    /// <summary>Holds a word in a page of shared memory, at its end, which the kernel marks when the calling thread ends. ENOSYS where that cannot be, EAGAIN where this thread holds too many.</summary>
+    Errno Hold(SharedMemory memory, long page, out HeldWord? word)
+    {
+        word = null;
+        return Errno.ENOSYS;
+    }
+
     /// <summary>The processor's time counter, which targets read without the kernel, and CLOCK_MONOTONIC at the same moment.</summary>
     Errno ReadClocks(out ClockSample sample);
 

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using Microsoft.Win32.SafeHandles;
 
@@ -48,6 +49,13 @@ internal sealed unsafe partial class LinuxPlatform
 
         memory = new SharedMemory((nint)start, length);
         return Errno.None;
+    }
+
+    public Errno Hold(SharedMemory memory, long page, out HeldWord? word)
+    {
+        int length = Environment.SystemPageSize;
+        word = null;
+        return length != HeldWord.PageLength ? Errno.ENOSYS : HeldWord.Hold((byte*)Unsafe.AsPointer(ref MemoryMarshal.GetReference(memory.Slice(page, length))), out word);
     }
 
     public Errno ReadClocks(out ClockSample sample)

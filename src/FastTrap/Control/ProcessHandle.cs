@@ -95,7 +95,10 @@ internal sealed class ProcessHandle
     public bool HasEverybody { get; set; }
 
     /// <summary>The target's own action for SIGTRAP; null until traps are to be written, or where there is none.</summary>
-    public TrapDisposition? TrapDisposition { get; set; }
+    public SignalDisposition? TrapDisposition { get; set; }
+
+    /// <summary>The target's own actions for the signals of memory that is not there, SIGSEGV and SIGBUS; empty until code of ours reads memory as it is.</summary>
+    public SignalDisposition[] FaultDispositions { get; set; } = [];
 
     /// <summary>Where a system call instruction stands in the target; 0 until it was looked for.</summary>
     public ulong SystemCallAddress { get; set; }

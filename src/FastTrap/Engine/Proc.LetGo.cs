@@ -21,7 +21,7 @@ internal sealed partial class Proc
         }
 
         RequireAlive();
-        Tracepoint[] needing = [.. _table.All().Where(t => t.IsUsed && t.ArmedBy != _jump)];
+        Tracepoint[] needing = [.. _table.All().Where(t => t.IsUsed && (t.ArmedBy != _jump || JumpMechanism.NeedsTracer(t)))];
         if (needing.Length != 0)
         {
             IEnumerable<string> names = needing.SelectMany(t => t.Before.ToArray().Union(t.After.ToArray())).Distinct().Take(NamedProbes).Select(p => p.ToString());

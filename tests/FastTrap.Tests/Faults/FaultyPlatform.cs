@@ -281,6 +281,15 @@ internal sealed class FaultyPlatform : IPlatform
         return error;
     }
 
+    public Errno Hold(SharedMemory memory, long page, out HeldWord? word)
+    {
+        word = null;
+        Fault? fault = Begin(out Errno error);
+        error = error == Errno.None ? s_real.Hold(memory, page, out word) : error;
+        End(fault);
+        return error;
+    }
+
     public Errno ReadClocks(out ClockSample sample)
     {
         sample = default;

@@ -67,6 +67,7 @@ internal sealed partial class ControlThread
         process.SystemCallAddress = 0;
         process.Escape = default;
         process.TrapDisposition = null;
+        process.FaultDispositions = [];
     }
 
     private void OnLost(ProcessHandle process)

@@ -23,8 +23,8 @@ internal sealed partial class ControlThread
         {
             // It stands on the trap, and will execute it if it has not: that tells nothing, and need not, unless SIGTRAP is blocked.
             return process.TrapDisposition is { IsKnown: true, IsIgnored: false }
-                ? !TrapDisposition.IsNeeded(_platform, process.ProcessId)
-                : _platform.GetSignalMask(task.ThreadId, out ulong mask) == Errno.None && IsUnblockedByTrap(task, mask);
+                ? !SignalDisposition.IsNeeded(_platform, process.ProcessId, Signal.SIGTRAP)
+                : _platform.GetSignalMask(task.ThreadId, out ulong mask) == Errno.None && IsUnblockedBy(task, mask, Signal.SIGTRAP);
         }
 
         // Behind a trap one stands only by having executed it; but also with the instruction of one byte done that it displaces. A signal that was sent while the
@@ -35,6 +35,30 @@ internal sealed partial class ControlThread
         now.Words[(int)X64Register.Eflags] &= ~ResumeFlag;
         given.Words[(int)X64Register.Eflags] &= ~ResumeFlag;
         return !now.Words[..RegisterSet.X64WordCount].SequenceEqual(given.Words[..RegisterSet.X64WordCount]);
+    }
+
+    /// <summary>A load of ours has faulted: where the thread blocks that signal the kernel has unblocked it, and reset the action, as it does for traps.</summary>
+    private void RestoreFault(TracedTask task, int signal)
+    {
+        if (_platform.GetSignalMask(task.ThreadId, out ulong mask) != Errno.None)
+        {
+            return;
+        }
+
+        ProcessHandle process = task.Process;
+        SignalDisposition? known = Array.Find(process.FaultDispositions, d => d.Number == signal && d.IsKnown);
+        bool isReset = known is not null && !SignalDisposition.IsNeeded(_platform, process.ProcessId, signal);
+        if ((isReset && !known!.IsIgnored) || (task.HeldSignal.si_signo == 0 && IsUnblockedBy(task, mask, signal)))
+        {
+            mask |= Signal.Bit(signal);
+            _platform.SetSignalMask(task.ThreadId, mask);
+            task.KnownMask = mask;
+        }
+
+        if (isReset)
+        {
+            _ = known!.Restore(process, task);
+        }
     }
 
     /// <summary>Makes two of the one report: the signal waits in the kernel for the thread to go on, and the stop is the trap's. False if the thread has died.</summary>

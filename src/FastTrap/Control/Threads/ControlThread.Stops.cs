@@ -150,6 +150,7 @@ internal sealed partial class ControlThread
         _platform.SetRegisters(task.ThreadId, _registers);
         if (outcome == SignalOutcome.Ignore)
         {
+            RestoreFault(task, signal);
             Resume(task, 0);
             return;
         }
@@ -262,7 +263,7 @@ internal sealed partial class ControlThread
         if (!task.StoppedByTrapInstruction)
         {
             // Sent by somebody. A program that ignores it has that reset by each trap of ours.
-            if (process.TrapDisposition is { IsIgnored: true } && !TrapDisposition.IsNeeded(_platform, process.ProcessId))
+            if (process.TrapDisposition is { IsIgnored: true } && !SignalDisposition.IsNeeded(_platform, process.ProcessId, Signal.SIGTRAP))
             {
                 Resume(task, 0);
             }
@@ -329,7 +330,7 @@ internal sealed partial class ControlThread
             return;
         }
 
-        if (IsUnblockedByTrap(task, mask))
+        if (IsUnblockedBy(task, mask, Signal.SIGTRAP))
         {
             mask |= Signal.Bit(Signal.SIGTRAP);
             _platform.SetSignalMask(task.ThreadId, mask);
@@ -342,11 +343,12 @@ internal sealed partial class ControlThread
         task.KnownMask = mask;
     }
 
-    private static bool IsUnblockedByTrap(TracedTask task, ulong mask)
+    private static bool IsUnblockedBy(TracedTask task, ulong mask, int signal)
     {
-        const ulong Trap = 1UL << (Signal.SIGTRAP - 1);
-        const ulong Siblings = (1UL << (Signal.SIGSEGV - 1)) | (1UL << (Signal.SIGILL - 1)) | (1UL << (Signal.SIGFPE - 1));
-        return (mask & Trap) == 0 && mask != task.KnownMask && ((mask | Trap) == task.KnownMask || (mask & Siblings) == Siblings);
+        const ulong Faults = (1UL << (Signal.SIGSEGV - 1)) | (1UL << (Signal.SIGILL - 1)) | (1UL << (Signal.SIGFPE - 1));
+        ulong own = Signal.Bit(signal);
+        ulong siblings = Faults & ~own;
+        return (mask & own) == 0 && mask != task.KnownMask && ((mask | own) == task.KnownMask || (mask & siblings) == siblings);
     }
 
     /// <summary>

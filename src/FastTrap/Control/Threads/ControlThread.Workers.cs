@@ -87,17 +87,35 @@ internal sealed partial class ControlThread
         return true;
     }
 
+    /// <summary>To be called before code of ours reads memory that may not be there: learns what faults may destroy. Control thread only, and not from within a hit.</summary>
+    public void PrepareForFaults(ProcessHandle process)
+    {
+        SignalDisposition[] dispositions =
+            [.. new[] { Signal.SIGSEGV, Signal.SIGBUS }.Where(s => SignalDisposition.IsNeeded(_platform, process.ProcessId, s)).Select(s => new SignalDisposition(s))];
+        Errno error = Errno.ESRCH;
+        if (dispositions.Length != 0 && !TryBorrow(process, task => error = dispositions.Select(d => d.Learn(process, task)).Max()))
+        {
+            error = Errno.ESRCH;
+        }
+
+        process.FaultDispositions = dispositions;
+        if (dispositions.Length != 0 && error != Errno.None)
+        {
+            Log.DispositionNotLearned(_logger, process.ProcessId, (int)error);
+        }
+    }
+
     /// <summary>To be called before the first trap is written: seizes whoever shares the memory, and learns what traps may destroy.</summary>
     /// <exception cref="FastTrapException">A process that shares the memory cannot be traced.</exception>
     public void PrepareForTraps(ProcessHandle process)
     {
         SeizeRest(process);
-        if (process.TrapDisposition is not null || process.IsOver || !TrapDisposition.IsNeeded(_platform, process.ProcessId))
+        if (process.TrapDisposition is not null || process.IsOver || !SignalDisposition.IsNeeded(_platform, process.ProcessId, Signal.SIGTRAP))
         {
             return;
         }
 
-        TrapDisposition disposition = new();
+        SignalDisposition disposition = new(Signal.SIGTRAP);
         process.TrapDisposition = disposition;
         Errno error = Errno.ESRCH;
         if (FindWorker(process) is { } worker)

@@ -24,8 +24,8 @@ internal abstract class BodyAssembler
     /// <param name="slots">Words for values.</param>
     /// <param name="bytes">Bytes for validity.</param>
     /// <param name="usesDoubles">Whether there will be operations on doubles.</param>
-    /// <param name="usesSystemCalls">Whether there will be system calls.</param>
-    public abstract void Enter(int slots, int bytes, bool usesDoubles, bool usesSystemCalls);
+    /// <param name="usesMemory">Whether there will be system calls, or texts.</param>
+    public abstract void Enter(int slots, int bytes, bool usesDoubles, bool usesMemory);
 
     /// <summary>Undoes <see cref="Enter"/>.</summary>
     public abstract void Leave();
@@ -101,7 +101,7 @@ internal abstract class BodyAssembler
     /// <summary>A = the integer of the double A, B = whether the type has it. Changes C.</summary>
     public abstract void FromDouble(ProgramType type);
 
-    /// <summary>A = the bytes at A, not extended, B = 1 if they could be read. Changes C.</summary>
+    /// <summary>A = the bytes at A, not extended, B = 1 if they could be read, else 0. Changes C.</summary>
     public abstract void ReadMemory(int length);
 
     /// <summary>The base of a segment, by its word.</summary>
@@ -117,6 +117,9 @@ internal abstract class BodyAssembler
 
     /// <summary>Jumps if the byte at an address is 0. Changes A.</summary>
     public abstract void JumpIfGuarded(ulong address, BodyLabel label);
+
+    /// <summary>Jumps if nobody holds the word at an address who mends loads that fault. Changes A.</summary>
+    public abstract void JumpIfUntraced(ulong address, BodyLabel label);
 
     /// <summary>Jumps with B = this thread's lane, or goes on with B = the common lane if it has none. Changes A and C.</summary>
     public abstract void FindLane(BodyLabel found);
@@ -195,6 +198,6 @@ internal abstract class BodyAssembler
     /// <summary>The word at B + offset, if it still is what the slot has, gets A for its upper half and 1 more in its lower half; otherwise jumps. Changes A and C.</summary>
     public abstract void ReplaceState(int offset, int slot, BodyLabel failed);
 
-    /// <summary>Reads text at A, up to so many bytes, to B + offset: A = how many bytes there were, all ones if none. Changes C.</summary>
+    /// <summary>Reads text at A, up to its zero or so many bytes at least, to B + offset: A = how many bytes there were, all ones if none. Changes C.</summary>
     public abstract void ReadText(int offset, int length);
 }

@@ -29,6 +29,14 @@ internal sealed partial class BodyCompiler(ProbeProgram program, ProgramAction a
         assembler.Enter(_plan.SlotCount + OwnSlots, _plan.ValidityCount, Uses(IsDouble), Uses(IsSystemCall) || action.Texts.Count != 0);
         BodyLabel end = assembler.NewLabel();
         BodyLabel failing = IsEntry ? assembler.NewLabel() : end;
+        bool isTraced = target.TracerWord is not null && (Uses(IsLoad) || action.Texts.Count != 0);
+        if (isTraced)
+        {
+            // A fork child has no tracer, either.
+            assembler.JumpIfGuarded(target.GuardAddress, end);
+            assembler.JumpIfUntraced(target.TracerWord!.Value, end);
+        }
+
         for (int i = 0; i < _plan.FilterLength; i++)
         {
             Evaluate(i);
@@ -58,7 +66,11 @@ internal sealed partial class BodyCompiler(ProbeProgram program, ProgramAction a
             NoteWhetherItCounts(failing);
         }
 
-        assembler.JumpIfGuarded(target.GuardAddress, end);
+        if (!isTraced)
+        {
+            assembler.JumpIfGuarded(target.GuardAddress, end);
+        }
+
         BodyLabel found = assembler.NewLabel();
         assembler.FindLane(found);
         if (isRecord)
@@ -110,7 +122,7 @@ internal sealed partial class BodyCompiler(ProbeProgram program, ProgramAction a
             }
         }
 
-        if (action.Texts.Count != 0 && !target.AllowsSystemCalls)
+        if (action.Texts.Count != 0 && target.TracerWord is null && !target.AllowsSystemCalls)
         {
             return ProgramNotCompilable.SystemCallsFiltered;
         }
@@ -141,14 +153,16 @@ internal sealed partial class BodyCompiler(ProbeProgram program, ProgramAction a
         };
     }
 
-    private bool IsSystemCall(int value)
+    private bool IsSystemCall(int value) =>
+        program.Instructions[value].Op == ProgramOp.ThreadId ? target.ThreadIdOffset is null : target.TracerWord is null && IsLoad(value);
+
+    private bool IsLoad(int value)
     {
         ref readonly ProgramInstruction instruction = ref program.Instructions[value];
         return instruction.Op switch
         {
             ProgramOp.Load => true,
             ProgramOp.Argument => sources[(int)instruction.Immediate] is { Operand.Kind: UsdtOperandKind.Memory },
-            ProgramOp.ThreadId => target.ThreadIdOffset is null,
             _ => false,
         };
     }

@@ -40,6 +40,14 @@ internal sealed record ProgramTarget
     /// <summary>Whether the process may make system calls of our choice: false under a seccomp filter.</summary>
     public bool AllowsSystemCalls { get; init; }
 
+    /// <summary>
+    /// A word that a tracer holds for as long as it is there (<see cref="Native.HeldWord"/>): then memory is read as it is, and the tracer leads threads on whose loads fault (x86-64). Where nobody holds it the program does nothing. Null: memory is read by system calls.
+    /// </summary>
+    public ulong? TracerWord { get; init; }
+
+    /// <summary>Whether the code is to be tried outside of a target: whatever address it computes, it reads its own frame there.</summary>
+    public bool IsTrial { get; init; }
+
     /// <summary>A byte which is 0 where nothing may be recorded: in a fork child.</summary>
     public ulong GuardAddress => RegionAddress + (ulong)Layout.GuardOffset;
 

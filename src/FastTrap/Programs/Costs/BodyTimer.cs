@@ -37,11 +37,14 @@ internal static unsafe class BodyTimer
         {
             ulong region = ((ulong)memory + LineLength - 1) & ~(ulong)(LineLength - 1);
             *(byte*)(region + (ulong)layout.GuardOffset) = 1;
+            *(int*)(region + LaneLayout.TracerWordOffset) = 1;
             ProgramTarget own = target with
             {
                 Layout = layout,
                 RegionAddress = region,
                 OwnProcessId = platform.CurrentProcessId,
+                TracerWord = target.TracerWord is null ? null : region + LaneLayout.TracerWordOffset,
+                IsTrial = true,
 
                 // Where the id is in the target, there may be nothing here; the first word is there in any case.
                 ThreadIdOffset = target.ThreadIdOffset is null ? null : 0,

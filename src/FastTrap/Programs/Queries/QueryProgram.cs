@@ -28,7 +28,9 @@ internal sealed partial class QueryProgram(ProbeProgram program, ProgramAction a
     private ProgramTarget? _target;
     private ArgumentSources? _sources;
     private double? _predicted;
+    private ProcessHandle? _process;
     private IPlatform? _platform;
+    private HeldWord? _word;
     private long _read;
     private long _readIncomplete;
     private int _isReading;
@@ -36,6 +38,8 @@ internal sealed partial class QueryProgram(ProbeProgram program, ProgramAction a
     private bool _isQuiet = true;
 
     public ProbeMechanism Mechanism { get; } = mechanism;
+
+    public bool NeedsTracer => _word is not null;
 
     public bool MayBeCode => Mechanism != ProbeMechanism.Breakpoint && noCodeReason is null;
 
@@ -221,6 +225,7 @@ internal sealed partial class QueryProgram(ProbeProgram program, ProgramAction a
         }
 
         ProcessHandle process = proc.Process;
+        _process = process;
         _platform = process.Platform;
         if (process.Architecture != Architecture.X64)
         {
@@ -274,6 +279,7 @@ internal sealed partial class QueryProgram(ProbeProgram program, ProgramAction a
             HasThreadPointerWord = HasOwnAddress(process.ProcessId, pointer),
             ThreadIdOffset = isThreadIdKnown ? offset : null,
             HasReadProcessorId = HasFlag("rdpid"),
+
             // A thread may install a filter at any time, and be killed for a system call that is not its own: only who asks for it has that.
             AllowsSystemCalls = Mechanism is ProbeMechanism.Jump or ProbeMechanism.InProcessTrap && process.Tasks.Values.All(t => IsUnfiltered(process.ProcessId, t)),
             Ticks = TickClock.Read(_platform),
@@ -301,10 +307,11 @@ internal sealed partial class QueryProgram(ProbeProgram program, ProgramAction a
             _ when probe.Details is { Arguments.Count: > 0 } details => ArgumentSources.ForEntry(Architecture.X64, details.NativeIndex),
             _ => ArgumentSources.ForEntry(Architecture.X64),
         };
-        if (!_compiler!.TryCompile(sources, out CompiledBody? body, out ProgramNotCompilable problem))
+        if (!_compiler!.TryCompile(sources, out CompiledBody? body, out ProgramNotCompilable problem)
+            && !(problem == ProgramNotCompilable.SystemCallsFiltered && TryReadDirectly() && _compiler.TryCompile(sources, out body, out problem)))
         {
             reason = problem == ProgramNotCompilable.SystemCallsFiltered && Mechanism == ProbeMechanism.Auto
-                ? "it reads memory by system calls of the probed threads, for which a seccomp filter might kill them; ask for ProbeMechanism.Jump if the program installs none"
+                ? "its code would make system calls by the probed threads, for which a seccomp filter might kill them; ask for ProbeMechanism.Jump if the program installs none"
                 : ProgramCompiler.Describe(problem);
             return false;
         }
@@ -333,7 +340,7 @@ internal sealed partial class QueryProgram(ProbeProgram program, ProgramAction a
 
         // At the start of what is no function, no frame is missing.
         ulong function = probe.Kind == ProbeKind.Static && probe.Function.Length == 0 ? 0 : probe.FunctionAddress;
-        body.Write(code.GetSpan(body.Length)[..body.Length], new BodySite(id, tracepoint.Address, function));
+        body!.Write(code.GetSpan(body.Length)[..body.Length], new BodySite(id, tracepoint.Address, function));
         code.Advance(body.Length);
         reason = "";
         return true;
@@ -350,7 +357,13 @@ internal sealed partial class QueryProgram(ProbeProgram program, ProgramAction a
     public void OnRemoved(Proc proc, bool isQuiet)
     {
         _isQuiet &= isQuiet;
-        if (--_enablings == 0 && _region is { } region && _isQuiet)
+        if (--_enablings != 0)
+        {
+            return;
+        }
+
+        _word?.Release();
+        if (_region is { } region && _isQuiet)
         {
             Errno error = Errno.ESRCH;
             if (proc.Process.Thread.TryBorrow(proc.Process, task => error = region.Remove(proc.Process, task)) && error == Errno.None)
@@ -358,6 +371,20 @@ internal sealed partial class QueryProgram(ProbeProgram program, ProgramAction a
                 proc.Jump.RemoveShared(region.Mapped);
             }
         }
+    }
+
+    /// <summary>From now on code reads memory as it is, for as long as this tracer is there to mend what faults. False if that cannot be had, or is so already.</summary>
+    private bool TryReadDirectly()
+    {
+        if (Mechanism != ProbeMechanism.Auto || _word is not null || _platform!.Hold(_region!.Memory, 0, out _word) != Errno.None)
+        {
+            return false;
+        }
+
+        _process!.Thread.PrepareForFaults(_process);
+        _target = _target! with { TracerWord = _region.Address + (ulong)(LaneLayout.TracerWordOffset + (_word!.Index * sizeof(int))) };
+        _compiler = new ProgramCompiler(program, action, _target);
+        return true;
     }
 
     /// <summary>A process's or thread's id as it is in its own pid namespace.</summary>

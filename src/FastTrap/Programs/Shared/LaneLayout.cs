@@ -1,4 +1,5 @@
 using System.Numerics;
+using FastTrap.Native;
 
 namespace FastTrap.Programs.Shared;
 
@@ -47,6 +48,9 @@ internal sealed class LaneLayout
 
     /// <summary>u64: what tells this region from any other.</summary>
     public const int NonceOffset = 64;
+
+    /// <summary>The last bytes of the header: the word that a tracer holds which mends loads (<see cref="HeldWord"/>); 0: there is none.</summary>
+    public const int TracerWordOffset = RegionHeaderLength - HeldWord.SharedLength;
 
     // The header of a lane.
 

@@ -48,23 +48,6 @@ public sealed class JumpTests : LiveTest
         Assert.That(target.WaitForExit(), Is.EqualTo(new TargetExit(0, 0)), string.Join('\n', target.Lines));
     }
 
-    /// <summary>A filter that a thread installs later would kill it for a system call of ours.</summary>
-    [Test]
-    public async Task ReadingMemoryMakesNoSystemCallsUnlessAskedFor()
-    {
-        const int Calls = 100;
-        using TargetProcess target = TargetProcess.StartTarget("threads", null, ["2"]);
-        TracedProcess process = await Tracer.AttachAsync(target.ProcessId);
-        await using var reading = await process.On("a.out:hot:entry").Record(c => new { Bad = c.Read<int>(c.Arg(0)) }).EnableAsync();
-        Assert.That((reading.Mechanisms.Jump, reading.Mechanisms.Breakpoint), Is.EqualTo((0, 1)));
-        Assert.That(reading.Mechanisms.Reasons.Keys.Single(), Does.Contain("seccomp"));
-        Assert.That(target.SendAndReadCount($"go {Calls}", "hot"), Is.EqualTo(reading.Count));
-        await process.DisposeAsync();
-        TextCheck.AssertClean(target.ProcessId);
-        target.SendLine("quit");
-        Assert.That(target.WaitForExit(), Is.EqualTo(new TargetExit(0, 0)), string.Join('\n', target.Lines));
-    }
-
     [Test]
     public async Task RecordsAreThoseOfTheCalls()
     {

@@ -260,7 +260,7 @@ public sealed class KillTests : LiveTest
         }
 
         Assert.That(tracer.TryWaitForExit(TimeSpan.FromMilliseconds(milliseconds)), Is.False, () => $"{string.Join('\n', tracer.Lines)}\n{tracer.Errors}");
-        Assert.That(tracer.Signal(9), Is.True, () => $"{string.Join('\n', tracer.Lines)}\n{tracer.Errors}");
+        Assert.That(tracer.Signal(9), Is.True, () => $"it ended before with {tracer.WaitForExit()}: {string.Join('\n', tracer.Lines)}\n{tracer.Errors}");
         Assert.That(tracer.WaitForExit(), Is.EqualTo(new TargetExit(0, 9)));
         return tracer.ProcessId;
     }

@@ -1,6 +1,7 @@
 using System.Buffers.Binary;
 using FastTrap.Control;
 using FastTrap.Native;
+using Iced.Intel;
 
 namespace FastTrap.Engine.Mechanisms;
 
@@ -39,6 +40,34 @@ internal sealed partial class JumpMechanism
 
         registers.ProgramCounter = site.Window.Site == site.Start ? current.Front : site.Window.Site;
         return SignalOutcome.Deliver;
+    }
+
+    /// <summary>
+    /// A program has read memory that cannot be read: behind the load stands, as an instruction without effect, where it goes on then. Its site becomes a Breakpoint: if the tracer were killed just now, the fault would be the target's.
+    /// </summary>
+    private bool TrySkipLoad(JumpSite site, ref RegisterSet registers)
+    {
+        const int LongestInstruction = 15;
+        ReadOnlySpan<byte> nopAtLabel = [0x0f, 0x1f, 0x05];
+        Span<byte> code = stackalloc byte[LongestInstruction + nopAtLabel.Length + sizeof(int)];
+        int read = Math.Max(0, _platform.ReadCode(_memory, registers.ProgramCounter, code));
+        int length = Decoder.Create(64, new ByteArrayCodeReader(code[..read].ToArray())).Decode().Length;
+        int end = length + nopAtLabel.Length + sizeof(int);
+        if (length == 0 || end > read || !code[length..].StartsWith(nopAtLabel))
+        {
+            return false;
+        }
+
+        registers.ProgramCounter += (ulong)(end + BinaryPrimitives.ReadInt32LittleEndian(code[(end - sizeof(int))..]));
+        JumpSite current = site.Current;
+        if (current.State is JumpState.Leading or JumpState.Armed)
+        {
+            current.Demotion ??= "its program has read memory that cannot be read";
+            Release(current);
+            _proc.PostRetirement();
+        }
+
+        return true;
     }
 
     private ulong? ReadStack(TracedTask task, ulong address)

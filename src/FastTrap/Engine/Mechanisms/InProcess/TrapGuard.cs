@@ -187,7 +187,7 @@ internal sealed class TrapGuard(ProcessHandle process)
         _address = address;
         _table = table;
         _restorer = restorer;
-        (process.TrapDisposition ??= new TrapDisposition()).Cover(
+        (process.TrapDisposition ??= new SignalDisposition(Signal.SIGTRAP)).Cover(
             _state + GuardState.InstalledOffset, _state + GuardState.CurrentOffset, _state + GuardState.ActionsOffset + (SlotCount * GuardAction.Length));
         return null;
     }

@@ -13,6 +13,9 @@ internal interface ISiteProgram
     /// <summary>Whether there may be code for it.</summary>
     bool MayBeCode => Mechanism != ProbeMechanism.Breakpoint;
 
+    /// <summary>Whether its code needs the tracer, so that the process cannot be let go of. Control thread.</summary>
+    bool NeedsTracer { get; }
+
     /// <summary>
     /// Has what the code needs put into the target. Control thread, once, before the first <see cref="TryCompile"/>, with the process's threads as they are. Returns null, or why it cannot be had.
     /// </summary>

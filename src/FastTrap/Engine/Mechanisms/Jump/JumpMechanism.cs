@@ -95,6 +95,9 @@ internal sealed partial class JumpMechanism : Mechanism
         }
     }
 
+    /// <summary>Whether the code for a tracepoint needs the tracer.</summary>
+    public static bool NeedsTracer(Tracepoint tracepoint) => Array.Exists(ConsumersOf(tracepoint), c => c.Enabling.Program is { NeedsTracer: true });
+
     /// <summary>The longest patch; none is written at a tracepoint by itself.</summary>
     public override int PatchLength => PatchWindow.NearLength;
 

@@ -20,6 +20,8 @@ internal sealed partial class Arm64BodyAssembler
         _c.BranchIfZero(A, label.Number);
     }
 
+    public override void JumpIfUntraced(ulong address, BodyLabel label) => throw new NotSupportedException("Loads that fault are mended on x86-64 only.");
+
     /// <summary>A thread pointer of 0 is that of no thread, and would take a free lane for its own.</summary>
     public override void FindLane(BodyLabel found)
     {

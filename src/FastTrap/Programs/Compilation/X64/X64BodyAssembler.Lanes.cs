@@ -1,3 +1,4 @@
+using FastTrap.Native;
 using FastTrap.Programs.Shared;
 using Iced.Intel;
 using static Iced.Intel.AssemblerRegisters;
@@ -11,6 +12,15 @@ internal sealed partial class X64BodyAssembler
         _c.AddInstruction(Instruction.Create(Code.Mov_AL_moffs8, Register.AL, new MemoryOperand(Register.None, Register.None, 1, (long)address, 8)));
         _c.test(al, al);
         _c.je(_labels[label.Number]);
+    }
+
+    public override void JumpIfUntraced(ulong address, BodyLabel label)
+    {
+        _c.mov(rax, address);
+        _c.mov(eax, __dword_ptr[rax]);
+        _c.dec(eax);
+        _c.cmp(eax, (int)HeldWord.Ended - 1);
+        _c.jae(_labels[label.Number]);
     }
 
     /// <summary>A thread pointer of 0 is that of no thread, and would take a free lane for its own.</summary>

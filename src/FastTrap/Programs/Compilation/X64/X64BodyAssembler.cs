@@ -34,13 +34,13 @@ internal sealed partial class X64BodyAssembler(ProgramTarget target) : BodyAssem
 
     public override bool HasLockedForms => true;
 
-    public override void Enter(int slots, int bytes, bool usesDoubles, bool usesSystemCalls)
+    public override void Enter(int slots, int bytes, bool usesDoubles, bool usesMemory)
     {
         _usesDoubles = usesDoubles;
         _validity = SavedArea + (slots * sizeof(ulong));
         _temporary = _validity + ((bytes + sizeof(ulong) - 1) & -sizeof(ulong));
         _systemCall = _temporary + sizeof(ulong);
-        _vectors = _systemCall + (usesSystemCalls ? SystemCallArea : 0);
+        _vectors = _systemCall + (usesMemory ? SystemCallArea : 0);
         _frameLength = _vectors + (usesDoubles ? VectorArea : 0);
         _c.lea(rsp, __[rsp - RedZone - _frameLength]);
         _c.mov(Saved(rax), rax);
@@ -224,97 +224,6 @@ internal sealed partial class X64BodyAssembler(ProgramTarget target) : BodyAssem
         _c.shrd(rax, rdx, 32);
         _c.mov(rdx, (ulong)scale.BaseNs);
         _c.add(rax, rdx);
-    }
-
-    /// <summary>Memory of the frame's own page is there; all other is read by the kernel, which says if it is not.</summary>
-    public override void ReadMemory(int length)
-    {
-        const int PageShift = 12;
-        int buffer = _systemCall + 32;
-        Label byKernel = _c.CreateLabel();
-        Label done = _c.CreateLabel();
-        for (int end = 0; end < length; end += Math.Max(1, length - 1))
-        {
-            _c.lea(rdx, __[rsp + _frameLength - sizeof(ulong)]);
-            _c.lea(rcx, __[rax + end]);
-            _c.xor(rcx, rdx);
-            _c.shr(rcx, PageShift);
-            _c.jne(byKernel);
-        }
-
-        switch (length)
-        {
-            case 1:
-                _c.movzx(eax, __byte_ptr[rax]);
-                break;
-            case 2:
-                _c.movzx(eax, __word_ptr[rax]);
-                break;
-            case 4:
-                _c.mov(eax, __dword_ptr[rax]);
-                break;
-            default:
-                _c.mov(rax, __qword_ptr[rax]);
-                break;
-        }
-
-        _c.mov(ecx, 1);
-        _c.jmp(done);
-        _c.Label(ref byKernel);
-        _c.lea(rcx, __[rsp + buffer]);
-        _c.mov(__qword_ptr[rsp + buffer], 0);
-        CopyByKernel(length);
-        _c.xor(ecx, ecx);
-        _c.cmp(rax, length);
-        _c.sete(cl);
-        _c.mov(rax, __qword_ptr[rsp + buffer]);
-        _c.Label(ref done);
-        _c.zero_bytes();
-    }
-
-    public override void ReadText(int offset, int length)
-    {
-        Label any = _c.CreateLabel();
-        _c.mov(__qword_ptr[rsp + _systemCall + 32], rcx);
-        _c.lea(rcx, __[rcx + offset]);
-        CopyByKernel(length);
-        _c.mov(rcx, __qword_ptr[rsp + _systemCall + 32]);
-        _c.test(rax, rax);
-        _c.jg(any);
-        _c.mov(rax, -1L);
-        _c.Label(ref any);
-        _c.zero_bytes();
-    }
-
-    /// <summary>rax = how many bytes the kernel has copied from rax to rcx, or an error. Changes rcx and rdx.</summary>
-    private void CopyByKernel(int length)
-    {
-        const int ProcessVmReadv = 310;
-        int local = _systemCall;
-        int remote = _systemCall + 16;
-        int saved = _systemCall + 40;
-        AssemblerRegister64[] arguments = [rdi, rsi, r8, r9, r10, r11];
-        for (int i = 0; i < arguments.Length; i++)
-        {
-            _c.mov(__qword_ptr[rsp + saved + (i * sizeof(ulong))], arguments[i]);
-        }
-
-        _c.mov(__qword_ptr[rsp + local], rcx);
-        _c.mov(__qword_ptr[rsp + local + 8], length);
-        _c.mov(__qword_ptr[rsp + remote], rax);
-        _c.mov(__qword_ptr[rsp + remote + 8], length);
-        _c.mov(edi, target.OwnProcessId);
-        _c.lea(rsi, __[rsp + local]);
-        _c.mov(edx, 1);
-        _c.lea(r10, __[rsp + remote]);
-        _c.mov(r8d, 1);
-        _c.xor(r9d, r9d);
-        _c.mov(eax, ProcessVmReadv);
-        _c.syscall();
-        for (int i = 0; i < arguments.Length; i++)
-        {
-            _c.mov(arguments[i], __qword_ptr[rsp + saved + (i * sizeof(ulong))]);
-        }
     }
 
     private static AssemblerRegister64 Wide(Scratch register) => s_wide[(int)register];

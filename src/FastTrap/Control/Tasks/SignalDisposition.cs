@@ -3,11 +3,11 @@ using FastTrap.Native;
 namespace FastTrap.Control;
 
 /// <summary>
-/// The target's own action for SIGTRAP. The kernel resets it when a trap instruction is executed by a thread that blocks the signal, or while the
-/// process ignores it; what was there is learned before the first trap is written, and put back.
+/// The target's own action for a signal that instructions raise. The kernel resets it when one does so in a thread that blocks the signal, or while the
+/// process ignores it; what was there is learned before code of ours may raise it, and put back.
 /// </summary>
 /// <remarks>Control thread only. Nothing is learned of a program that leaves the default action alone, which is most.</remarks>
-internal sealed class TrapDisposition
+internal sealed class SignalDisposition(int signal)
 {
     /// <summary>Bytes of the kernel's struct sigaction on both architectures (handler, flags, restorer, mask).</summary>
     private const int Length = 32;
@@ -23,6 +23,8 @@ internal sealed class TrapDisposition
     private ulong _current;
     private ulong _spare;
 
+    public int Number => signal;
+
     /// <summary>Whether the action was learned.</summary>
     public bool IsKnown => _isLearned || _cover != 0;
 
@@ -32,12 +34,9 @@ internal sealed class TrapDisposition
     /// </summary>
     public bool IsIgnored => _isLearned && _cover == 0 && BitConverter.ToUInt64(_action) == SIG_IGN;
 
-    /// <summary>Whether a process has an action of its own, by /proc.</summary>
-    public static bool IsNeeded(IPlatform platform, int processId)
-    {
-        const ulong Trap = 1UL << (Signal.SIGTRAP - 1);
-        return ProcStatus.TryRead(platform, processId, out ProcStatus? status, out _) && ((status!.SigCgt | status.SigIgn) & Trap) != 0;
-    }
+    /// <summary>Whether a process has an action of its own for a signal, by /proc.</summary>
+    public static bool IsNeeded(IPlatform platform, int processId, int signal) =>
+        ProcStatus.TryRead(platform, processId, out ProcStatus? status, out _) && ((status!.SigCgt | status.SigIgn) & Signal.Bit(signal)) != 0;
 
     /// <summary>Asks the kernel, through a stopped thread.</summary>
     public Errno Learn(ProcessHandle process, TracedTask task)
@@ -62,7 +61,7 @@ internal sealed class TrapDisposition
 
     /// <summary>Puts back the action which a trap has reset, through a stopped thread.</summary>
     public Errno Restore(ProcessHandle process, TracedTask task) =>
-        _cover != 0 ? RemoteMap.Invoke(process, task, n => n.RtSigAction, [Signal.SIGTRAP, _cover, 0, sizeof(ulong)]) : Call(process, task, isSet: true);
+        _cover != 0 ? RemoteMap.Invoke(process, task, n => n.RtSigAction, [(ulong)signal, _cover, 0, sizeof(ulong)]) : Call(process, task, isSet: true);
 
     /// <summary>Puts back the target's own action, through a stopped thread, unless the target has set another one since.</summary>
     public Errno End(ProcessHandle process, TracedTask task)
@@ -72,7 +71,7 @@ internal sealed class TrapDisposition
             return Call(process, task, isSet: true);
         }
 
-        Errno error = RemoteMap.Invoke(process, task, n => n.RtSigAction, [Signal.SIGTRAP, 0, _spare, sizeof(ulong)]);
+        Errno error = RemoteMap.Invoke(process, task, n => n.RtSigAction, [(ulong)signal, 0, _spare, sizeof(ulong)]);
         if (error != Errno.None)
         {
             return error;
@@ -84,7 +83,7 @@ internal sealed class TrapDisposition
         }
 
         // A trap may have reset it to the default action.
-        return now == ours || now == 0 ? RemoteMap.Invoke(process, task, n => n.RtSigAction, [Signal.SIGTRAP, own, 0, sizeof(ulong)]) : Errno.None;
+        return now == ours || now == 0 ? RemoteMap.Invoke(process, task, n => n.RtSigAction, [(ulong)signal, own, 0, sizeof(ulong)]) : Errno.None;
     }
 
     private static bool TryReadWord(ProcessHandle process, TracedTask task, ulong address, out ulong value)
@@ -115,7 +114,7 @@ internal sealed class TrapDisposition
 
         try
         {
-            ReadOnlySpan<ulong> arguments = isSet ? [Signal.SIGTRAP, scratch, 0, sizeof(ulong)] : [Signal.SIGTRAP, 0, scratch, sizeof(ulong)];
+            ReadOnlySpan<ulong> arguments = isSet ? [(ulong)signal, scratch, 0, sizeof(ulong)] : [(ulong)signal, 0, scratch, sizeof(ulong)];
             error = RemoteMap.Invoke(process, task, n => n.RtSigAction, arguments);
             return error == Errno.None && !isSet && platform.ReadMemory(task.ThreadId, scratch, _action) != Length ? Errno.EFAULT : error;
         }
