@@ -48,9 +48,8 @@ internal static class HelpText
         With --follow nothing need match yet: probes are enabled wherever they appear, until the process itself ends.
         Of several -p, those that do not exist are left out. A hit that several descriptions match is shown once.
         Latencies include the cost of the probes that are hit meanwhile.
-        By itself fasttrap puts no code into a program that would make system calls there: stack, and trace of static probes with texts or operands
-        in memory, use stops unless --mechanism jump is given. That is safe where no thread has a seccomp filter, or gets one. So do latency of more
-        than 64 functions, and trace of descriptions that match more than 32 static probes. The end says by what hits were gathered, and why.
+        latency of more than 64 functions, and trace of descriptions that match more than 32 static probes, use stops. With --mechanism jump code reads
+        memory by system calls, which is safe where no thread has a seccomp filter, or gets one. The end says by what hits were gathered, and why.
         At the end, what a hit has cost is told. Predicted: by jump, the same code run by fasttrap itself; by in-process trap, the same and a trap
         of fasttrap's own; by breakpoint, the mean stop of a small program of fasttrap's own. Measured: by jump, the share of looks at running threads (ten a second) that found them in the code,
         times the processor time, by hits; by breakpoint, the mean time for which a thread stood still, without the kernel's switches.
