@@ -134,7 +134,8 @@ internal static class TracerProgram
             {
                 try
                 {
-                    ProbeSum sum = await process.On(description).WithMechanism(mechanism).Count().EnableAsync().ConfigureAwait(false);
+                    ProbeQuery query = process.On(description).WithMechanism(mechanism);
+                    ProbeSum sum = await (description.Contains(":peek:", StringComparison.Ordinal) ? query.Sum(c => c.Read<long>(c.Arg(0))) : query.Count()).EnableAsync().ConfigureAwait(false);
                     await sum.DisposeAsync().ConfigureAwait(false);
                 }
                 catch (FastTrapException exception) when (exception.Error == FastTrapError.NoMatch && rounds == 0)

@@ -30,7 +30,7 @@
 #define PAGE 4096ul
 
 enum { IGNORE_FPU_POINTERS = 1, IGNORE_FPU_OPCODE = 2, FPU_IMAGE_AT_ADDRESS = 4, SAME_WHERE = 8, TILES = 16, TILE_CONFIGURATION_AT_ADDRESS = 32,
-    IGNORE_BELOW_RED_ZONE = 64, IGNORE_WORD_AT_FAULT = 128 };
+    IGNORE_BELOW_RED_ZONE = 64, IGNORE_WORD_AT_FAULT = 128, IGNORE_FPU_DATA = 256, IGNORE_FPU_ENVIRONMENT = 512, IGNORE_SHORT_ENVIRONMENT = 1024 };
 
 struct input {
     uint64_t registers[16], flags, fs, gs, entry, seed, options, ignored_registers;
@@ -321,7 +321,12 @@ static void run(const struct input *in, struct result *out)
     if (xsave_offset[2] == 576 && XSAVE_LENGTH > 2688) memset(v + 2688, 0, XSAVE_LENGTH - 2688);
     if (in->options & IGNORE_FPU_POINTERS) *(uint64_t *)(v + 8) = 0;
     if (in->options & IGNORE_FPU_OPCODE) *(uint16_t *)(v + 6) = 0;
+    if (in->options & IGNORE_FPU_DATA) *(uint64_t *)(v + 16) = 0;
     memcpy(scratch->data, (void *)DATA_AT, DATA_LENGTH);
+    if (in->options & (IGNORE_FPU_ENVIRONMENT | IGNORE_SHORT_ENVIRONMENT)) {
+        uint64_t from = in->image_address - DATA_AT + (in->options & IGNORE_SHORT_ENVIRONMENT ? 6 : 12), length = in->options & IGNORE_SHORT_ENVIRONMENT ? 8 : 16;
+        if (from <= DATA_LENGTH - length) memset(scratch->data + from, 0, length);
+    }
     memcpy(scratch->stack, (void *)STACK_AT, STACK_LENGTH);
     if (in->options & IGNORE_BELOW_RED_ZONE) {
         uint64_t top = in->registers[4];

@@ -20,6 +20,7 @@ PROBED uint64_t mix(uint64_t a, uint64_t b) { for (int i = 0; i < 3; i++) { a ^=
 PROBED double scaled(double value) { return value * scale + 0.25; }
 PROBED int deep(int depth) { return depth == 0 ? 0 : deep(depth - 1) + depth; }
 PROBED int choose(int value) { if (value & 1) return value >> 1; switch (value & 6) { case 0: return 1; case 2: return value + 5; default: return value ^ 9; } }
+PROBED uint64_t peek(const uint64_t *word) { return *word + 1; }
 PROBED void ticked(int signal) { seen[SIGNALS].rounds += signal == SIGALRM; }
 
 static inline uint64_t mixed(uint64_t a, uint64_t b) { for (int i = 0; i < 3; i++) { a ^= b << 13; a *= 0x9e3779b97f4a7c15; b += a >> 7; } return a + b; }
@@ -36,6 +37,8 @@ static uint64_t call_all(int i)
     if (deep(i & 15) != (i & 15) * ((i & 15) + 1) / 2) target_fail("deep(%d)", i & 15);
     int chosen = (i & 1) ? i >> 1 : (i & 6) == 0 ? 1 : (i & 6) == 2 ? i + 5 : i ^ 9;
     if (choose(i) != chosen) target_fail("choose(%d)", i);
+    uint64_t word = (uint64_t)i * 5;
+    if (peek(&word) != word + 1) target_fail("peek(%d)", i);
     return 1;
 }
 

@@ -1,3 +1,4 @@
+using FastTrap.Native;
 using Iced.Intel;
 
 namespace FastTrap.Isa.X64;
@@ -8,7 +9,7 @@ internal static class X64OperandDecoder
     /// <summary>False if the instruction is none of those which <see cref="X64Emulator"/> can do.</summary>
     public static bool TrySetOperation(in Instruction instruction, X64Prefixes prefixes, ref DisplacedInstruction displaced)
     {
-        if (TrySetBranch(instruction, ref displaced) || TrySetNop(instruction, ref displaced))
+        if (TrySetBranch(instruction, prefixes, ref displaced) || TrySetNop(instruction, prefixes, ref displaced))
         {
             return true;
         }
@@ -22,7 +23,7 @@ internal static class X64OperandDecoder
         return TrySetStack(instruction, ref displaced) || TrySetData(instruction, ref displaced);
     }
 
-    private static bool TrySetBranch(in Instruction instruction, ref DisplacedInstruction displaced)
+    private static bool TrySetBranch(in Instruction instruction, X64Prefixes prefixes, ref DisplacedInstruction displaced)
     {
         const DisplacedTraits Conditional = DisplacedTraits.Branch | DisplacedTraits.Conditional;
         if (instruction.IsJccShortOrNear)
@@ -46,9 +47,9 @@ internal static class X64OperandDecoder
             case Mnemonic.Loop:
                 return SetDirect(instruction, X64Operation.Loop, Conditional, ref displaced);
             case Mnemonic.Loope:
-                return SetDirect(instruction, X64Operation.LoopEqual, Conditional, ref displaced);
+                return SetDirect(instruction, Processor.RepeatDecidesLoops && prefixes.Repeat == 0xf2 ? X64Operation.LoopNotEqual : X64Operation.LoopEqual, Conditional, ref displaced);
             case Mnemonic.Loopne:
-                return SetDirect(instruction, X64Operation.LoopNotEqual, Conditional, ref displaced);
+                return SetDirect(instruction, Processor.RepeatDecidesLoops && prefixes.Repeat == 0xf3 ? X64Operation.LoopEqual : X64Operation.LoopNotEqual, Conditional, ref displaced);
             case Mnemonic.Jrcxz or Mnemonic.Jecxz:
                 return SetDirect(instruction, X64Operation.JumpCounterZero, Conditional, ref displaced);
             case Mnemonic.Ret:
@@ -83,9 +84,12 @@ internal static class X64OperandDecoder
         return true;
     }
 
-    private static bool TrySetNop(in Instruction instruction, ref DisplacedInstruction displaced)
+    private static bool TrySetNop(in Instruction instruction, X64Prefixes prefixes, ref DisplacedInstruction displaced)
     {
-        if (instruction.Mnemonic is not (Mnemonic.Nop or Mnemonic.Reservednop or Mnemonic.Endbr64 or Mnemonic.Endbr32 or Mnemonic.Pause))
+        // With AMD, PREFETCH of a register is undefined, and PAUSE with REX.B an exchange.
+        if (instruction.Mnemonic is not (Mnemonic.Nop or Mnemonic.Reservednop or Mnemonic.Endbr64 or Mnemonic.Endbr32 or Mnemonic.Pause)
+            || instruction.Code is Code.Reservednop_rm16_r16_0F0D or Code.Reservednop_rm32_r32_0F0D or Code.Reservednop_rm64_r64_0F0D
+            || (instruction.Mnemonic == Mnemonic.Pause && prefixes.RexB))
         {
             return false;
         }

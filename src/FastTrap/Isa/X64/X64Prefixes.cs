@@ -39,6 +39,7 @@ internal readonly struct X64Prefixes
                 default:
                     RexOffset = rex == 0 ? -1 : Length - 1;
                     RexW = (rex & 8) != 0;
+                    RexB = (rex & 1) != 0;
                     return;
             }
 
@@ -67,4 +68,6 @@ internal readonly struct X64Prefixes
     public bool SegmentsConflict { get; }
 
     public bool RexW { get; }
+
+    public bool RexB { get; }
 }

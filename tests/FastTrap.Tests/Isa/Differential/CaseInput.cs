@@ -31,6 +31,13 @@ internal enum CaseOptions : ulong
 
     /// <summary>A call whose operand faults has written its return address: see docs/limits.md.</summary>
     IgnoreWordAtFault = 128,
+
+    /// <summary>The address of the last x87 operand is lost when the kernel switches threads.</summary>
+    IgnoreFpuData = 256,
+
+    /// <summary>So are all places in an environment that is stored at the image's address, of 28 bytes, or of 14.</summary>
+    IgnoreFpuEnvironment = 512,
+    IgnoreShortFpuEnvironment = 1024,
 }
 
 [InlineArray(16)]

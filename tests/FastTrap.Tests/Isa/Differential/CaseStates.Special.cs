@@ -1,3 +1,4 @@
+using FastTrap.Native;
 using Iced.Intel;
 
 namespace FastTrap.Tests.Isa.Differential;
@@ -139,6 +140,23 @@ internal sealed partial class CaseStates
         if (instruction.Code.Encoding() == EncodingKind.Legacy && instruction.Mnemonic.ToString().StartsWith('F'))
         {
             input.Options |= CaseOptions.IgnoreFpuPointers | (code == Arena.FarCode ? CaseOptions.IgnoreFpuOpcode : CaseOptions.None);
+            IgnoreLostPlaces(instruction, ref input);
+        }
+    }
+
+    /// <summary>What some processors forget when the thread stops, and so also when it is only interrupted.</summary>
+    private void IgnoreLostPlaces(in Instruction instruction, ref CaseInput input)
+    {
+        if (!Processor.LosesFpuPlaces)
+        {
+            return;
+        }
+
+        input.Options |= CaseOptions.IgnoreFpuOpcode | CaseOptions.IgnoreFpuData;
+        if (instruction.Mnemonic is Mnemonic.Fnstenv or Mnemonic.Fnsave)
+        {
+            input.ImageAddress = Address(instruction, 0, input);
+            input.Options |= instruction.Code is Code.Fnstenv_m14byte or Code.Fnsave_m94byte ? CaseOptions.IgnoreShortFpuEnvironment : CaseOptions.IgnoreFpuEnvironment;
         }
     }
 

@@ -11,7 +11,7 @@ namespace FastTrap.Tests.Live;
 [TestFixture]
 public sealed class KillTests : LiveTest
 {
-    private static readonly string[] s_descriptions = ["a.out:plain:entry", "a.out:mix:*", "a.out:*:return", "libc.so.6:*:entry"];
+    private static readonly string[] s_descriptions = ["a.out:plain:entry", "a.out:peek:entry", "a.out:mix:*", "a.out:*:return", "libc.so.6:*:entry"];
 
     private static readonly string[] s_mechanisms = ["Jump", "Auto", "InProcessTrap"];
 

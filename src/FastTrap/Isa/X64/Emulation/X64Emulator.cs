@@ -1,3 +1,5 @@
+using FastTrap.Native;
+
 namespace FastTrap.Isa.X64;
 
 /// <summary>
@@ -115,7 +117,7 @@ internal static class X64Emulator
         }
     }
 
-    /// <summary>The return address is stored before the target is looked at, as processors do: what is below the stack pointer tells.</summary>
+    /// <summary>Whether the return address is stored before the target is looked at differs between processors: what is below the stack pointer tells.</summary>
     private static EmulationOutcome CallIndirect(in DisplacedInstruction instruction, Span<ulong> words, ITargetMemory memory, out ulong faultAddress)
     {
         if (!TryReadSource(instruction, words, memory, out ulong target, out faultAddress))
@@ -124,6 +126,15 @@ internal static class X64Emulator
         }
 
         ulong sp = words[(int)X64Register.Rsp];
+        if (Processor.LooksAtTargetFirst && !IsTarget(target, out ulong impossible))
+        {
+            // The stack has to be writable all the same, and stays as it is.
+            bool isWritable = X64Memory.TryLoad(memory, sp - sizeof(ulong), sizeof(ulong), out ulong kept, out faultAddress)
+                && X64Memory.TryStore(memory, sp - sizeof(ulong), sizeof(ulong), kept, out faultAddress);
+            faultAddress = isWritable ? impossible : faultAddress;
+            return isWritable ? EmulationOutcome.ReadFault : EmulationOutcome.WriteFault;
+        }
+
         if (!TryPush(memory, ref sp, instruction.NextAddress, out faultAddress))
         {
             return EmulationOutcome.WriteFault;
@@ -158,7 +169,9 @@ internal static class X64Emulator
             address = (uint)address;
         }
 
-        return instruction.Segment == DisplacedInstruction.NoRegister ? address : address + words[instruction.Segment];
+        // An access to the offset faults in the same way as that of the instruction.
+        bool isPlain = instruction.Segment == DisplacedInstruction.NoRegister || (Processor.LooksAtOffsets && !X64Memory.IsCanonical(address));
+        return isPlain ? address : address + words[instruction.Segment];
     }
 
     /// <summary>Whether a byte that a branch could not access belongs to a stack operand: pushed, popped, or addressed by rsp or rbp.</summary>
