@@ -1,6 +1,6 @@
 /* pointers: functions that are given pointers of all kinds and do not follow them, each kind to a function of its own. Commands: "go N" calls all N times and prints "kind NAME VALID WORD" of each, where VALID says whether eight bytes
  * can be read there, "text NAME TEXT" of those that are texts, and "count calls TOTAL"; "blocked" does so in a thread that blocks SIGSEGV and SIGBUS, and prints "masks kept" if it still does; "actions" prints "actions kept" if the
- * actions for these signals are as they were; "filter" has the kernel kill the process if it reads memory by process_vm_readv from now on, and prints "filtered"; "quit". A signal that it gets ends it with a failure. */
+ * actions for these signals are as they were; "storm" has two threads do so all the while, of which one blocks the signals, until "calm", which prints "calm"; "filter" has the kernel kill the process if it reads memory by process_vm_readv from now on, and prints "filtered"; "quit". A signal that it gets ends it with a failure. */
 #include "target.h"
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -106,6 +106,23 @@ static void *call_blocked(void *count)
     return NULL;
 }
 
+static volatile int storming;
+static pthread_t stormers[2];
+
+static void *storm(void *blocks)
+{
+    sigset_t set, now;
+    sigemptyset(&set);
+    for (int i = 0; i < 2; i++) sigaddset(&set, faults[i]);
+    pthread_sigmask(blocks ? SIG_BLOCK : SIG_UNBLOCK, &set, NULL);
+    for (int i = 0; storming; i++) {
+        call_all(i);
+        pthread_sigmask(SIG_BLOCK, NULL, &now);
+        for (int j = 0; j < 2; j++) if (!blocks && sigismember(&now, faults[j])) target_fail("signal %d was blocked", faults[j]);
+    }
+    return NULL;
+}
+
 static void check_actions(void)
 {
     for (int i = 0; i < 2; i++) {
@@ -147,6 +164,13 @@ int main(void)
             pthread_t thread;
             pthread_create(&thread, NULL, call_blocked, (void *)(intptr_t)atoi(line + 8));
             pthread_join(thread, NULL);
+        } else if (strcmp(line, "storm") == 0) {
+            storming = 1;
+            for (int i = 0; i < 2; i++) pthread_create(&stormers[i], NULL, storm, i ? "" : NULL);
+        } else if (strcmp(line, "calm") == 0) {
+            storming = 0;
+            for (int i = 0; i < 2; i++) pthread_join(stormers[i], NULL);
+            target_say("calm");
         } else if (strcmp(line, "actions") == 0) {
             check_actions();
         } else if (strcmp(line, "filter") == 0) {

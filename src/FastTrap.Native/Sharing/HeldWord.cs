@@ -24,6 +24,7 @@ internal sealed unsafe class HeldWord
     private static int s_held;
 
     private readonly byte* _pages;
+    private readonly byte[] _shared = new byte[SharedLength];
     private readonly int _thread = Environment.CurrentManagedThreadId;
     private bool _isHeld = true;
 
@@ -31,6 +32,7 @@ internal sealed unsafe class HeldWord
     {
         _pages = pages;
         Index = index;
+        new ReadOnlySpan<byte>(pages + PageLength - SharedLength, SharedLength).CopyTo(_shared);
     }
 
     /// <summary>Which of the four words of the shared bytes it is: that is the C library's choice.</summary>
@@ -54,15 +56,28 @@ internal sealed unsafe class HeldWord
 
         // Of a length of 0 another mapping of the same page is made.
         byte* mutex = pages + PageLength - SharedLength;
-        Errno error = LibC.mremap(page, 0, PageLength, LibC.MREMAP_MAYMOVE | LibC.MREMAP_FIXED, pages) == pages ? Lock(mutex) : LibC.LastError;
+        if (LibC.mremap(page, 0, PageLength, LibC.MREMAP_MAYMOVE | LibC.MREMAP_FIXED, pages) != pages)
+        {
+            Errno failure = LibC.LastError;
+            _ = LibC.munmap(pages + PageLength, PageLength);
+            return failure;
+        }
+
+        Span<int> before = stackalloc int[SharedLength / sizeof(int)];
+        Errno error = Lock(mutex, before);
         if (error == Errno.None)
         {
-            int index = new ReadOnlySpan<int>(mutex, SharedLength / sizeof(int)).IndexOf(LinuxPlatform.Instance.CurrentThreadId);
-            if (index >= 0)
+            // musl's first word is a kind, which may be any number.
+            ReadOnlySpan<int> words = new(mutex, before.Length);
+            int id = LinuxPlatform.Instance.CurrentThreadId;
+            for (int i = 0; i < words.Length; i++)
             {
-                s_held++;
-                word = new HeldWord(pages, index);
-                return Errno.None;
+                if (words[i] == id && before[i] != id)
+                {
+                    s_held++;
+                    word = new HeldWord(pages, i);
+                    return Errno.None;
+                }
             }
 
             // Who shares the memory has written to it.
@@ -89,7 +104,7 @@ internal sealed unsafe class HeldWord
         byte* mutex = _pages + PageLength - SharedLength;
 
         // Who shares the memory may have written to it. What cannot be unlocked is in the thread's list, and has to stay mapped.
-        *(int*)(mutex + (Index * sizeof(int))) = LinuxPlatform.Instance.CurrentThreadId;
+        _shared.CopyTo(new Span<byte>(mutex, SharedLength));
         if (Unlock(mutex))
         {
             s_held--;
@@ -97,7 +112,7 @@ internal sealed unsafe class HeldWord
         }
     }
 
-    private static Errno Lock(byte* mutex)
+    private static Errno Lock(byte* mutex, Span<int> before)
     {
         try
         {
@@ -106,6 +121,7 @@ internal sealed unsafe class HeldWord
             error = error == 0 ? LibC.pthread_mutexattr_setrobust(attributes, LibC.PTHREAD_MUTEX_ROBUST) : error;
             error = error == 0 ? LibC.pthread_mutexattr_setpshared(attributes, LibC.PTHREAD_PROCESS_SHARED) : error;
             error = error == 0 ? LibC.pthread_mutex_init(mutex, attributes) : error;
+            new ReadOnlySpan<int>(mutex, before.Length).CopyTo(before);
             return (Errno)(error == 0 ? LibC.pthread_mutex_trylock(mutex) : error);
         }
         catch (EntryPointNotFoundException)

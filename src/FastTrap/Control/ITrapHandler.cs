@@ -85,6 +85,9 @@ internal interface ITrapHandler
     /// <summary>A thread is stepped out with its signals blocked: its own mask, which it gets back in the target if the tracer is killed meanwhile; null: it has it back. One thread at a time.</summary>
     void KeepMask(TracedTask task, ulong? mask);
 
+    /// <summary>A thread faults at its pc: moves it on if that is a load of a program, which may find nothing.</summary>
+    bool TrySkipLoad(ref RegisterSet registers);
+
     /// <summary>A signal is about to be delivered to a thread whose pc is out of line.</summary>
     SignalOutcome OnSignalOutOfLine(TracedTask task, ref RegisterSet registers, ref SignalInfo info);
 

@@ -136,7 +136,8 @@ internal static class RemoteMap
         return error;
     }
 
-    private static Errno ReadSeccomp(ProcessHandle process, TracedTask task, out int seccomp)
+    /// <summary>The seccomp mode of a thread: 0 where it may make any system call.</summary>
+    public static Errno ReadSeccomp(ProcessHandle process, TracedTask task, out int seccomp)
     {
         if (!ProcStatus.TryReadThread(process.Platform, process.ProcessId, task.ThreadId, out ProcStatus? status, out Errno error))
         {

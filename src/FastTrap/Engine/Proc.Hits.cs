@@ -151,6 +151,8 @@ internal sealed partial class Proc
         return TrapOutcome.ContinueModified;
     }
 
+    public bool TrySkipLoad(ref RegisterSet registers) => _jump.TrySkipLoad(ref registers);
+
     public SignalOutcome OnSignalOutOfLine(TracedTask task, ref RegisterSet registers, ref SignalInfo info)
     {
         if (_jump.Contains(registers.ProgramCounter) || _jump.IsBehindMark(registers.ProgramCounter))

@@ -41,9 +41,16 @@ internal sealed class SignalDisposition(int signal)
     /// <summary>Asks the kernel, through a stopped thread.</summary>
     public Errno Learn(ProcessHandle process, TracedTask task)
     {
-        Errno error = Call(process, task, isSet: false);
+        Errno error = Call(process, task, _action, isSet: false);
         _isLearned = error == Errno.None;
         return error;
+    }
+
+    /// <summary>Whether the kernel has reset the action: it takes the handler away, and leaves the rest, which no program does.</summary>
+    public bool IsReset(ProcessHandle process, TracedTask task)
+    {
+        Span<byte> now = stackalloc byte[Length];
+        return Call(process, task, now, isSet: false) == Errno.None && BitConverter.ToUInt64(now) == 0 && now[sizeof(ulong)..].SequenceEqual(_action.AsSpan(sizeof(ulong)));
     }
 
     /// <summary>
@@ -61,14 +68,14 @@ internal sealed class SignalDisposition(int signal)
 
     /// <summary>Puts back the action which a trap has reset, through a stopped thread.</summary>
     public Errno Restore(ProcessHandle process, TracedTask task) =>
-        _cover != 0 ? RemoteMap.Invoke(process, task, n => n.RtSigAction, [(ulong)signal, _cover, 0, sizeof(ulong)]) : Call(process, task, isSet: true);
+        _cover != 0 ? RemoteMap.Invoke(process, task, n => n.RtSigAction, [(ulong)signal, _cover, 0, sizeof(ulong)]) : Call(process, task, _action, isSet: true);
 
     /// <summary>Puts back the target's own action, through a stopped thread, unless the target has set another one since.</summary>
     public Errno End(ProcessHandle process, TracedTask task)
     {
         if (_cover == 0)
         {
-            return Call(process, task, isSet: true);
+            return Call(process, task, _action, isSet: true);
         }
 
         Errno error = RemoteMap.Invoke(process, task, n => n.RtSigAction, [(ulong)signal, 0, _spare, sizeof(ulong)]);
@@ -94,7 +101,7 @@ internal sealed class SignalDisposition(int signal)
         return isRead;
     }
 
-    private Errno Call(ProcessHandle process, TracedTask task, bool isSet)
+    private Errno Call(ProcessHandle process, TracedTask task, Span<byte> action, bool isSet)
     {
         RegisterSet registers = new(process.Architecture);
         Errno error = process.Platform.GetRegisters(task.ThreadId, ref registers);
@@ -107,7 +114,7 @@ internal sealed class SignalDisposition(int signal)
         ulong scratch = (registers.StackPointer - Distance) & ~15UL;
         Span<byte> kept = stackalloc byte[Length];
         if (platform.ReadMemory(task.ThreadId, scratch, kept) != Length
-            || platform.WriteMemory(task.ThreadId, scratch, isSet ? _action : kept) != Length)
+            || platform.WriteMemory(task.ThreadId, scratch, isSet ? action : kept) != Length)
         {
             return Errno.EFAULT;
         }
@@ -116,7 +123,7 @@ internal sealed class SignalDisposition(int signal)
         {
             ReadOnlySpan<ulong> arguments = isSet ? [(ulong)signal, scratch, 0, sizeof(ulong)] : [(ulong)signal, 0, scratch, sizeof(ulong)];
             error = RemoteMap.Invoke(process, task, n => n.RtSigAction, arguments);
-            return error == Errno.None && !isSet && platform.ReadMemory(task.ThreadId, scratch, _action) != Length ? Errno.EFAULT : error;
+            return error == Errno.None && !isSet && platform.ReadMemory(task.ThreadId, scratch, action) != Length ? Errno.EFAULT : error;
         }
         finally
         {

@@ -195,6 +195,13 @@ internal sealed partial class ControlThread
             return true;
         }
 
+        if (_stoppedSignal.TryGetValue(task.ThreadId, out int fault) && fault is Signal.SIGSEGV or Signal.SIGBUS && handler?.TrySkipLoad(ref _registers) == true)
+        {
+            _platform.SetRegisters(task.ThreadId, _registers);
+            RestoreFault(task, fault);
+            _stoppedSignal[task.ThreadId] = 0;
+        }
+
         ulong trapAddress = process.Architecture == Architecture.X64 ? _registers.ProgramCounter - 1 : _registers.ProgramCounter;
         if (task.HasUnansweredTrap && (handler?.WasTrap(trapAddress) == true || process.ControlBreakpoints.WasTrap(trapAddress)))
         {

@@ -40,26 +40,41 @@ internal sealed partial class ControlThread
     /// <summary>A load of ours has faulted: where the thread blocks that signal the kernel has unblocked it, and reset the action, as it does for traps.</summary>
     private void RestoreFault(TracedTask task, int signal)
     {
-        if (_platform.GetSignalMask(task.ThreadId, out ulong mask) != Errno.None)
+        ProcessHandle process = task.Process;
+        SignalDisposition? known = Array.Find(process.FaultDispositions, d => d.Number == signal && d.IsKnown);
+        bool mayBeReset = known is not null && !SignalDisposition.IsNeeded(_platform, process.ProcessId, signal);
+        if ((known is not null && !mayBeReset) || _platform.GetSignalMask(task.ThreadId, out ulong mask) != Errno.None)
         {
+            // The action is there: the signal was not blocked.
             return;
         }
 
-        ProcessHandle process = task.Process;
-        SignalDisposition? known = Array.Find(process.FaultDispositions, d => d.Number == signal && d.IsKnown);
-        bool isReset = known is not null && !SignalDisposition.IsNeeded(_platform, process.ProcessId, signal);
-        if ((isReset && !known!.IsIgnored) || (task.HeldSignal.si_signo == 0 && IsUnblockedBy(task, mask, signal)))
+        bool isReset = false;
+        if (mayBeReset)
+        {
+            Errno error = RemoteMap.ReadSeccomp(process, task, out int seccomp);
+            isReset = error == Errno.None && seccomp == 0 && known!.IsReset(process, task);
+            error = isReset ? known!.Restore(process, task) : seccomp != 0 ? Errno.EPERM : error;
+            if (error != Errno.None)
+            {
+                Log.DispositionNotRestored(_logger, process.ProcessId, (int)error);
+            }
+        }
+
+        // Where another thread faults at this moment it may be the one that blocks the signal; to block it for the wrong one would be worse than not to.
+        bool isOurs = isReset && !known!.IsIgnored && !process.Tasks.Values.Any(t => t != task && MayFault(t, signal));
+        if (task.HeldSignal.si_signo == 0 && (isOurs || (mask | Signal.Bit(signal)) == task.KnownMask))
         {
             mask |= Signal.Bit(signal);
             _platform.SetSignalMask(task.ThreadId, mask);
             task.KnownMask = mask;
         }
-
-        if (isReset)
-        {
-            _ = known!.Restore(process, task);
-        }
     }
+
+    /// <summary>Whether a signal waits for a thread, or is in front of it in a stop, also in one that nobody has asked about.</summary>
+    private bool MayFault(TracedTask task, int signal) =>
+        (ProcStatus.TryReadThread(_platform, task.IsVisitor ? task.ThreadId : task.Process.ProcessId, task.ThreadId, out ProcStatus? status, out _) && status!.IsPending(signal))
+        || (_platform.GetSignalInfo(task.ThreadId, out SignalInfo info) == Errno.None && info.si_signo == signal);
 
     /// <summary>Makes two of the one report: the signal waits in the kernel for the thread to go on, and the stop is the trap's. False if the thread has died.</summary>
     private bool ServeTrapFirst(ProcessHandle process, TracedTask task, in SignalInfo info)

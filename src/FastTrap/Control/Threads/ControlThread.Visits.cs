@@ -11,7 +11,7 @@ namespace FastTrap.Control;
 /// </remarks>
 internal sealed partial class ControlThread
 {
-    /// <summary>More than any code of ours has, so that a repeated instruction, which is stepped through round by round, does not hold up everybody.</summary>
+    /// <summary>A repeated instruction, which is stepped through round by round, does not hold up everybody, nor does a program that reads long texts by system calls.</summary>
     private const int MaximumSteps = 4096;
 
     private const ulong FaultSignals = (1UL << (Signal.SIGTRAP - 1)) | (1UL << (Signal.SIGSEGV - 1)) | (1UL << (Signal.SIGBUS - 1))
@@ -168,7 +168,12 @@ internal sealed partial class ControlThread
                 break;
             case VisitOutcome.StepOut when task.Process.Handler is { } handler:
                 // One that faults executes its instruction, and faults, again.
-                _ = StepOut(handler, task);
+                if (StepOut(handler, task) == StepEnd.StillIn)
+                {
+                    task.Visit = visit;
+                    Interrupt(task);
+                }
+
                 SendHeldBehind(task);
                 break;
             default:
@@ -231,6 +236,7 @@ internal sealed partial class ControlThread
     {
         int id = task.ThreadId;
         ulong? mask = null;
+        int fault = 0;
         StepEnd end = StepEnd.StillIn;
         RegisterSet registers = new(task.Process.Architecture);
         for (int step = 0; step < MaximumSteps && end == StepEnd.StillIn; step++)
@@ -256,6 +262,11 @@ internal sealed partial class ControlThread
             bool returns = registers.Architecture == Architecture.X64 && (int)registers[X64Register.Rax] == SignalReturn;
             ulong callee = registers.ProgramCounter;
             end = Step(handler, task, callee, ref mask);
+            if (end == StepEnd.Fault && TrySkipLoad(handler, task, ref fault))
+            {
+                end = StepEnd.StillIn;
+            }
+
             if (mask is not null && returns && end != StepEnd.Ended
                 && SystemCallInstruction.IsAt(_platform, task.Process.ProcessId, Architecture.X64, callee) && _platform.GetSignalMask(id, out ulong returned) == Errno.None)
             {
@@ -269,9 +280,27 @@ internal sealed partial class ControlThread
         if (end != StepEnd.Ended)
         {
             GiveBackMask(handler, task, ref mask);
+            if (fault != 0)
+            {
+                RestoreFault(task, fault);
+            }
         }
 
         return end;
+    }
+
+    /// <summary>A load of a program has faulted: the thread goes on behind it.</summary>
+    private bool TrySkipLoad(ITrapHandler handler, TracedTask task, ref int fault)
+    {
+        RegisterSet registers = new(task.Process.Architecture);
+        if (_platform.GetSignalInfo(task.ThreadId, out SignalInfo info) != Errno.None || _platform.GetRegisters(task.ThreadId, ref registers) != Errno.None
+            || !handler.TrySkipLoad(ref registers) || _platform.SetRegisters(task.ThreadId, registers) != Errno.None)
+        {
+            return false;
+        }
+
+        fault = info.si_signo;
+        return true;
     }
 
     /// <summary>Executes one instruction of a stopped thread.</summary>

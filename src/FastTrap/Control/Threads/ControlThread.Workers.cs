@@ -90,16 +90,24 @@ internal sealed partial class ControlThread
     /// <summary>To be called before code of ours reads memory that may not be there: learns what faults may destroy. Control thread only, and not from within a hit.</summary>
     public void PrepareForFaults(ProcessHandle process)
     {
-        SignalDisposition[] dispositions =
+        SignalDisposition[] needed =
             [.. new[] { Signal.SIGSEGV, Signal.SIGBUS }.Where(s => SignalDisposition.IsNeeded(_platform, process.ProcessId, s)).Select(s => new SignalDisposition(s))];
-        Errno error = Errno.ESRCH;
-        if (dispositions.Length != 0 && !TryBorrow(process, task => error = dispositions.Select(d => d.Learn(process, task)).Max()))
+        if (needed.Length == 0)
         {
-            error = Errno.ESRCH;
+            return;
         }
 
-        process.FaultDispositions = dispositions;
-        if (dispositions.Length != 0 && error != Errno.None)
+        SignalDisposition[] known = process.FaultDispositions;
+        process.FaultDispositions = [.. needed, .. known];
+        SignalDisposition[] current = process.FaultDispositions;
+        Errno error = Errno.ESRCH;
+        _ = TryBorrow(process, task =>
+        {
+            // An exec may have come in between: then these are a program's that is no more. A filter might kill it.
+            error = process.FaultDispositions != current || RemoteMap.ReadSeccomp(process, task, out int seccomp) != Errno.None || seccomp != 0
+                ? Errno.EPERM : needed.Select(d => d.Learn(process, task)).Max();
+        });
+        if (error != Errno.None)
         {
             Log.DispositionNotLearned(_logger, process.ProcessId, (int)error);
         }

@@ -24,6 +24,14 @@ internal sealed partial class BodyCompiler
 
     private bool IsArm64 => target.Architecture == Architecture.Arm64;
 
+    /// <summary>Instructions that are executed for a text, or a stack, at most.</summary>
+    private static int StepsOf((int Address, int Length) text)
+    {
+        const int StepsOfAFrame = 60;
+        const int StepsOfAWord = 20;
+        return text.Address == RecordLayout.IsStack ? WordsOf(text.Length) * StepsOfAFrame : (WordsOf(text.Length) + sizeof(ulong)) * StepsOfAWord;
+    }
+
     private static int WordsOf(int length) => (length + sizeof(ulong) - 1) / sizeof(ulong);
 
     private void WriteTexts(int at)

@@ -14,6 +14,9 @@ internal sealed partial class BodyCompiler(ProbeProgram program, ProgramAction a
 
     private readonly ProgramPlan _plan = new(program, action, sources);
 
+    /// <summary>A thread that is in the way has to be stepped out, instruction by instruction.</summary>
+    private const int MostSteps = 3500;
+
     /// <summary>The value that A holds, or -1.</summary>
     private int _inA = -1;
 
@@ -125,6 +128,11 @@ internal sealed partial class BodyCompiler(ProbeProgram program, ProgramAction a
         if (action.Texts.Count != 0 && target.TracerWord is null && !target.AllowsSystemCalls)
         {
             return ProgramNotCompilable.SystemCallsFiltered;
+        }
+
+        if (target.TracerWord is not null && action.Texts.Sum(StepsOf) > MostSteps)
+        {
+            return ProgramNotCompilable.TooManySteps;
         }
 
         if (action.Kind == ProgramActionKind.Latency && target.Ticks is null)

@@ -41,6 +41,7 @@ internal sealed class ProgramCompiler(ProbeProgram program, ProgramAction action
         ProgramNotCompilable.SystemCallsFiltered => "it reads memory, for which the process would have to make system calls, and a seccomp filter guards those",
         ProgramNotCompilable.NoTickScale => "it computes with the time, and the processor's ticks cannot be converted to nanoseconds",
         ProgramNotCompilable.TooLarge => "it has too many intermediate values to keep on a thread's stack",
+        ProgramNotCompilable.TooManySteps => "its texts and stacks are so long that a thread in its code would hold others up; ask for ProbeMechanism.Jump, or for less of them",
         ProgramNotCompilable.UnreachableArgument => "an argument is in a place that generated code cannot read",
         _ => "its records are too long for the ring",
     };

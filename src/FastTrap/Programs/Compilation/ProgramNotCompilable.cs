@@ -21,6 +21,9 @@ internal enum ProgramNotCompilable : byte
     /// <summary>An argument is somewhere that generated code cannot read, such as a segment without an instruction that reads its base.</summary>
     UnreachableArgument,
 
+    /// <summary>It reads so much at once that a thread which is in the way could not be stepped out of it.</summary>
+    TooManySteps,
+
     /// <summary>Its records do not fit the ring.</summary>
     RecordTooLong,
 }

@@ -28,9 +28,10 @@ internal sealed partial class QueryProgram(ProbeProgram program, ProgramAction a
     private ProgramTarget? _target;
     private ArgumentSources? _sources;
     private double? _predicted;
-    private ProcessHandle? _process;
+    private Proc? _proc;
     private IPlatform? _platform;
     private HeldWord? _word;
+    private bool _isRead;
     private long _read;
     private long _readIncomplete;
     private int _isReading;
@@ -225,7 +226,7 @@ internal sealed partial class QueryProgram(ProbeProgram program, ProgramAction a
         }
 
         ProcessHandle process = proc.Process;
-        _process = process;
+        _proc = proc;
         _platform = process.Platform;
         if (process.Architecture != Architecture.X64)
         {
@@ -362,7 +363,11 @@ internal sealed partial class QueryProgram(ProbeProgram program, ProgramAction a
             return;
         }
 
-        _word?.Release();
+        if (_word is not null)
+        {
+            proc.Jump.ReleaseWord(_word);
+        }
+
         if (_region is { } region && _isQuiet)
         {
             Errno error = Errno.ESRCH;
@@ -376,12 +381,20 @@ internal sealed partial class QueryProgram(ProbeProgram program, ProgramAction a
     /// <summary>From now on code reads memory as it is, for as long as this tracer is there to mend what faults. False if that cannot be had, or is so already.</summary>
     private bool TryReadDirectly()
     {
-        if (Mechanism != ProbeMechanism.Auto || _word is not null || _platform!.Hold(_region!.Memory, 0, out _word) != Errno.None)
+        if (Mechanism != ProbeMechanism.Auto || _isRead)
         {
             return false;
         }
 
-        _process!.Thread.PrepareForFaults(_process);
+        // Once: what cannot be had for one site cannot for the others.
+        _isRead = true;
+        _proc!.Process.Thread.PrepareForFaults(_proc.Process);
+        if (_proc.IsGone || _platform!.Hold(_region!.Memory, 0, out _word) != Errno.None)
+        {
+            return false;
+        }
+
+        _proc.Jump.AddWord(_word!);
         _target = _target! with { TracerWord = _region.Address + (ulong)(LaneLayout.TracerWordOffset + (_word!.Index * sizeof(int))) };
         _compiler = new ProgramCompiler(program, action, _target);
         return true;

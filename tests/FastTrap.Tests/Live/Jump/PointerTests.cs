@@ -91,6 +91,30 @@ public sealed class PointerTests : LiveTest
         await EndAsync(process, target);
     }
 
+    /// <summary>Loads fault while sites come, go, and become breakpoints, and while the process is let go.</summary>
+    [Test]
+    public async Task ThreadsThatFaultAreLedOnWhateverHappens()
+    {
+        const int Rounds = 40;
+        using TargetProcess target = TargetProcess.StartTarget("pointers");
+        target.SendLine("storm");
+        for (int round = 0; round < Rounds; round++)
+        {
+            await using TracedProcess process = await Tracer.AttachAsync(target.ProcessId);
+            ProbeSum words = await process.On(Everything).Sum(c => c.Read<long>(c.Arg(0))).EnableAsync();
+            if (round % 3 != 0)
+            {
+                ProbeRecords<string> texts = await process.On("a.out:look_cut:entry").Record(c => c.ReadString(c.Arg(0), 1000)).EnableAsync();
+                await words.DisposeAsync();
+                await (round % 3 == 1 ? texts.DisposeAsync() : default);
+            }
+        }
+
+        target.SendLine("calm");
+        target.ReadLineStarting("calm");
+        await EndAsync(await Tracer.AttachAsync(target.ProcessId), target);
+    }
+
     /// <summary>A filter that a thread installs later would kill it for a system call of ours.</summary>
     [Test]
     public async Task NoSystemCallsAreMade()

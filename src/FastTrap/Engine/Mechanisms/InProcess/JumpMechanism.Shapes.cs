@@ -45,9 +45,14 @@ internal sealed partial class JumpMechanism
     /// <summary>
     /// A program has read memory that cannot be read: behind the load stands, as an instruction without effect, where it goes on then. Its site becomes a Breakpoint: if the tracer were killed just now, the fault would be the target's.
     /// </summary>
-    private bool TrySkipLoad(JumpSite site, ref RegisterSet registers)
+    public bool TrySkipLoad(ref RegisterSet registers)
     {
         const int LongestInstruction = 15;
+        if (!_index.TryFindOutOfLine(registers.ProgramCounter, out JumpSite? site) || site.Code?.TryFindOriginal(registers.ProgramCounter, out _) != false)
+        {
+            return false;
+        }
+
         ReadOnlySpan<byte> nopAtLabel = [0x0f, 0x1f, 0x05];
         Span<byte> code = stackalloc byte[LongestInstruction + nopAtLabel.Length + sizeof(int)];
         int read = Math.Max(0, _platform.ReadCode(_memory, registers.ProgramCounter, code));

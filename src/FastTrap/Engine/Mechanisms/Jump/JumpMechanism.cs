@@ -30,6 +30,7 @@ internal sealed partial class JumpMechanism : Mechanism
     private readonly HashSet<JumpSite> _changed = [];
     private readonly HashSet<ulong> _islandBytes = [];
     private readonly List<(ulong Start, ulong Length)> _shared = [];
+    private readonly HashSet<HeldWord> _words = [];
     private volatile JumpIndex _index = JumpIndex.Empty;
 
     public JumpMechanism(Proc proc, TargetMemory memory, BreakpointMechanism breakpoint)
@@ -103,6 +104,17 @@ internal sealed partial class JumpMechanism : Mechanism
 
     /// <summary>Memory which a program has in the target, to be unmapped at the detach if it is still there.</summary>
     public void AddShared((ulong Start, ulong Length) area) => _shared.Add(area);
+
+    /// <summary>A word that a program holds, given back with the process at the latest.</summary>
+    public void AddWord(HeldWord word) => _words.Add(word);
+
+    public void ReleaseWord(HeldWord word)
+    {
+        if (_words.Remove(word))
+        {
+            word.Release();
+        }
+    }
 
     public void RemoveShared((ulong Start, ulong Length) area) => _shared.Remove(area);
 
@@ -317,6 +329,12 @@ internal sealed partial class JumpMechanism : Mechanism
         _held.Clear();
         _islandBytes.Clear();
         _shared.Clear();
+        foreach (HeldWord word in _words)
+        {
+            word.Release();
+        }
+
+        _words.Clear();
         _code.Forget();
         _journal.Forget();
         Traps.Forget();
