@@ -107,6 +107,12 @@ internal sealed partial class ControlThread
             error = process.FaultDispositions != current || RemoteMap.ReadSeccomp(process, task, out int seccomp) != Errno.None || seccomp != 0
                 ? Errno.EPERM : needed.Select(d => d.Learn(process, task)).Max();
         });
+        if (process.FaultDispositions == current)
+        {
+            // The latest of each that is known.
+            process.FaultDispositions = [.. current.Where(d => d.IsKnown).DistinctBy(d => d.Number)];
+        }
+
         if (error != Errno.None)
         {
             Log.DispositionNotLearned(_logger, process.ProcessId, (int)error);
