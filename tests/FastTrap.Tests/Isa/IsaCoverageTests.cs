@@ -28,6 +28,7 @@ public sealed class IsaCoverageTests
         "  signal of an undefined instruction, from 40 states each: of AMD's and VIA's own, and of newer ones of Intel's, that is what is compared, and the form of",
         "  the slot (`X64SlotTests`).",
         "- 8.7 million probed states with each seed: 0 differences.",
+        "- On an AMD EPYC with AVX-512, seed 1, as far as nine minutes went (3,541 codes run to their end): 7.6 million states by breakpoints and, in seven minutes, 3.1 million by jumps: 0 differences.",
         "- What uprobes of the kernel refuse (AVX and EVEX whose opcodes look like others, `lock`, `cs nop`, `notrack`, `int 0x80`, `hlt`) is among what passes, by name:",
         "  `EveryFormIsTheSameWhenProbed`, as is every branch, call, return, push and pop with each prefix and each ModRM and SIB byte.",
         "- Not compared: what `rdtsc`, `rdrand` and their kin return, the status of an aborted transaction, and the address of the last x87 instruction",
