@@ -1,6 +1,7 @@
 /* pointers: functions that are given pointers of all kinds and do not follow them, each kind to a function of its own. Commands: "go N" calls all N times and prints "kind NAME VALID WORD" of each, where VALID says whether eight bytes
- * can be read there, "text NAME TEXT" of those that are texts, and "count calls TOTAL"; "blocked" does so in a thread that blocks SIGSEGV and SIGBUS, and prints "masks kept" if it still does; "actions" prints "actions kept" if the
- * actions for these signals are as they were; "storm" has two threads do so all the while, of which one blocks the signals, until "calm", which prints "calm"; "filter" has the kernel kill the process if it reads memory by process_vm_readv from now on, and prints "filtered"; "quit". A signal that it gets ends it with a failure. */
+ * can be read there, "text NAME TEXT" of those that are texts, and "count calls TOTAL"; "blocked N" does so in a thread that blocks all signals, and prints "masks kept" if it still does; "actions" prints "actions kept" if the
+ * actions for these signals are as they were; "storm" has two threads do so all the while, of which one blocks all signals, until "calm", which prints "calm"; "drop" takes the handler of SIGSEGV away, and "dropped" puts it
+ * back and prints "still dropped" if it was away until then; "filter" has the kernel kill the process if it reads memory by process_vm_readv from now on, and prints "filtered"; "quit". A signal that it gets ends it with a failure. */
 #include "target.h"
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -91,16 +92,21 @@ static void print_all(void)
     target_say("text cut cut");
 }
 
+static int blocks_faults(void)
+{
+    sigset_t now;
+    pthread_sigmask(SIG_BLOCK, NULL, &now);
+    return sigismember(&now, SIGSEGV) + sigismember(&now, SIGBUS);
+}
+
 static void *call_blocked(void *count)
 {
-    sigset_t set, now;
-    sigemptyset(&set);
-    for (int i = 0; i < 2; i++) sigaddset(&set, faults[i]);
+    sigset_t set;
+    sigfillset(&set);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     for (int i = 0; i < (int)(intptr_t)count; i++) {
         call_all(i);
-        pthread_sigmask(SIG_BLOCK, NULL, &now);
-        for (int j = 0; j < 2; j++) if (!sigismember(&now, faults[j])) target_fail("signal %d was unblocked", faults[j]);
+        if (blocks_faults() != 2) target_fail("a signal was unblocked");
     }
     target_say("masks kept");
     return NULL;
@@ -111,16 +117,33 @@ static pthread_t stormers[2];
 
 static void *storm(void *blocks)
 {
-    sigset_t set, now;
-    sigemptyset(&set);
-    for (int i = 0; i < 2; i++) sigaddset(&set, faults[i]);
+    sigset_t set;
+    sigfillset(&set);
     pthread_sigmask(blocks ? SIG_BLOCK : SIG_UNBLOCK, &set, NULL);
     for (int i = 0; storming; i++) {
         call_all(i);
-        pthread_sigmask(SIG_BLOCK, NULL, &now);
-        for (int j = 0; j < 2; j++) if (!blocks && sigismember(&now, faults[j])) target_fail("signal %d was blocked", faults[j]);
+        if (blocks_faults() != (blocks ? 2 : 0)) target_fail("a signal was %s", blocks ? "unblocked" : "blocked");
     }
     return NULL;
+}
+
+/* As signal(SIGSEGV, SIG_DFL) leaves it after signal(SIGSEGV, handler). */
+static void drop_action(void)
+{
+    struct sigaction none = own;
+    none.sa_handler = SIG_DFL;
+    sigaction(SIGSEGV, &none, NULL);
+    target_say("dropped");
+}
+
+static void check_dropped(void)
+{
+    struct sigaction now;
+    sigaction(SIGSEGV, NULL, &now);
+    if (now.sa_handler != SIG_DFL) target_fail("the action is back");
+    if (blocks_faults()) target_fail("a signal was blocked");
+    sigaction(SIGSEGV, &own, NULL);
+    target_say("still dropped");
 }
 
 static void check_actions(void)
@@ -171,6 +194,10 @@ int main(void)
             storming = 0;
             for (int i = 0; i < 2; i++) pthread_join(stormers[i], NULL);
             target_say("calm");
+        } else if (strcmp(line, "drop") == 0) {
+            drop_action();
+        } else if (strcmp(line, "dropped") == 0) {
+            check_dropped();
         } else if (strcmp(line, "actions") == 0) {
             check_actions();
         } else if (strcmp(line, "filter") == 0) {

@@ -41,10 +41,10 @@ internal static partial class Log
     [LoggerMessage(12, LogLevel.Error, "Fork child {ProcessId} could not be opened to remove inherited probes (errno {ErrorNumber})")]
     public static partial void ForkChildNotCleaned(ILogger logger, int processId, int errorNumber);
 
-    [LoggerMessage(13, LogLevel.Warning, "Process {ProcessId}: its action for SIGTRAP could not be restored (errno {ErrorNumber})")]
+    [LoggerMessage(13, LogLevel.Warning, "Process {ProcessId}: an action of it for a signal could not be restored (errno {ErrorNumber})")]
     public static partial void DispositionNotRestored(ILogger logger, int processId, int errorNumber);
 
-    [LoggerMessage(14, LogLevel.Warning, "Process {ProcessId}: its action for SIGTRAP could not be learned (errno {ErrorNumber}); it is lost if a thread that blocks the signal is probed")]
+    [LoggerMessage(14, LogLevel.Warning, "Process {ProcessId}: an action of it for a signal could not be learned (errno {ErrorNumber}); it is lost if a thread that blocks the signal is probed")]
     public static partial void DispositionNotLearned(ILogger logger, int processId, int errorNumber);
 
     [LoggerMessage(15, LogLevel.Information, "Following process {ProcessId}, a child of process {ParentId}")]

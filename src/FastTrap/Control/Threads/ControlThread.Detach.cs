@@ -198,8 +198,8 @@ internal sealed partial class ControlThread
         if (_stoppedSignal.TryGetValue(task.ThreadId, out int fault) && fault is Signal.SIGSEGV or Signal.SIGBUS && handler?.TrySkipLoad(ref _registers) == true)
         {
             _platform.SetRegisters(task.ThreadId, _registers);
-            RestoreFault(task, fault);
             _stoppedSignal[task.ThreadId] = 0;
+            RestoreFault(task, fault);
         }
 
         ulong trapAddress = process.Architecture == Architecture.X64 ? _registers.ProgramCounter - 1 : _registers.ProgramCounter;
@@ -218,6 +218,7 @@ internal sealed partial class ControlThread
 
             handler.LeaveOutOfLine(task, ref _registers);
             _platform.SetRegisters(task.ThreadId, _registers);
+            SendHeldBehind(task);
         }
 
         if (task.HeldSignal.si_signo != 0)
@@ -251,6 +252,7 @@ internal sealed partial class ControlThread
             return;
         }
 
+        RestoreActions(process, worker);
         if (isAction && process.TrapDisposition!.End(process, worker) is var error and not Errno.None)
         {
             Log.DispositionNotRestored(_logger, process.ProcessId, (int)error);

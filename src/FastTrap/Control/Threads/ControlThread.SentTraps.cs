@@ -37,44 +37,55 @@ internal sealed partial class ControlThread
         return !now.Words[..RegisterSet.X64WordCount].SequenceEqual(given.Words[..RegisterSet.X64WordCount]);
     }
 
-    /// <summary>A load of ours has faulted: where the thread blocks that signal the kernel has unblocked it, and reset the action, as it does for traps.</summary>
+    /// <summary>A load of ours has faulted: where the thread blocks that signal the kernel has unblocked it, and reset the action, as it does for traps. The thread goes on from another stop then.</summary>
     private void RestoreFault(TracedTask task, int signal)
     {
-        ProcessHandle process = task.Process;
-        SignalDisposition? known = Array.Find(process.FaultDispositions, d => d.Number == signal && d.IsKnown);
-        bool mayBeReset = known is not null && !SignalDisposition.IsNeeded(_platform, process.ProcessId, signal);
-        if ((known is not null && !mayBeReset) || _platform.GetSignalMask(task.ThreadId, out ulong mask) != Errno.None)
+        if (RestoreFaultMask(task, signal))
         {
-            // The action is there: the signal was not blocked.
-            return;
-        }
-
-        bool isReset = false;
-        if (mayBeReset)
-        {
-            Errno error = RemoteMap.ReadSeccomp(process, task, out int seccomp);
-            isReset = error == Errno.None && seccomp == 0 && known!.IsReset(process, task);
-            error = isReset ? known!.Restore(process, task) : seccomp != 0 ? Errno.EPERM : error;
-            if (error != Errno.None)
+            RestoreFaultAction(task.Process, task, signal);
+            if (task.Visit is not null)
             {
-                Log.DispositionNotRestored(_logger, process.ProcessId, (int)error);
+                // An interruption was taken for that.
+                Interrupt(task);
             }
-        }
-
-        // Where another thread faults at this moment it may be the one that blocks the signal; to block it for the wrong one would be worse than not to.
-        bool isOurs = isReset && !known!.IsIgnored && !process.Tasks.Values.Any(t => t != task && MayFault(t, signal));
-        if (task.HeldSignal.si_signo == 0 && (isOurs || (mask | Signal.Bit(signal)) == task.KnownMask))
-        {
-            mask |= Signal.Bit(signal);
-            _platform.SetSignalMask(task.ThreadId, mask);
-            task.KnownMask = mask;
         }
     }
 
-    /// <summary>Whether a signal waits for a thread, or is in front of it in a stop, also in one that nobody has asked about.</summary>
-    private bool MayFault(TracedTask task, int signal) =>
-        (ProcStatus.TryReadThread(_platform, task.IsVisitor ? task.ThreadId : task.Process.ProcessId, task.ThreadId, out ProcStatus? status, out _) && status!.IsPending(signal))
-        || (_platform.GetSignalInfo(task.ThreadId, out SignalInfo info) == Errno.None && info.si_signo == signal);
+    /// <summary>
+    /// Blocks the signal again where it is certain that the thread did: its mask was so when it was seen last, or it blocks the other synchronous signals, and the action is gone. Whether the action may have to be put back.
+    /// </summary>
+    private bool RestoreFaultMask(TracedTask task, int signal)
+    {
+        ProcessHandle process = task.Process;
+        bool isKnown = Array.Exists(process.FaultDispositions, d => d.Number == signal);
+        bool isGone = isKnown && !SignalDisposition.IsNeeded(_platform, process.ProcessId, signal);
+        if ((isKnown && !isGone) || task.HeldSignal.si_signo != 0 || _platform.GetSignalMask(task.ThreadId, out ulong mask) != Errno.None
+            || !(isGone ? IsUnblockedBy(task, mask, signal) : (mask | Signal.Bit(signal)) == task.KnownMask && mask != task.KnownMask))
+        {
+            // Where the action is still there, the signal was not blocked.
+            return false;
+        }
+
+        mask |= Signal.Bit(signal);
+        _platform.SetSignalMask(task.ThreadId, mask);
+        task.KnownMask = mask;
+        return isGone;
+    }
+
+    private void RestoreFaultAction(ProcessHandle process, TracedTask task, int signal)
+    {
+        if (Array.Find(process.FaultDispositions, d => d.Number == signal && d.IsKnown) is not { } known)
+        {
+            return;
+        }
+
+        Errno error = RemoteMap.ReadSeccomp(process, task, out int seccomp);
+        error = seccomp != 0 ? Errno.EPERM : error == Errno.None && known.IsReset(process, task) ? known.Restore(process, task) : error;
+        if (error != Errno.None)
+        {
+            Log.DispositionNotRestored(_logger, process.ProcessId, (int)error);
+        }
+    }
 
     /// <summary>Makes two of the one report: the signal waits in the kernel for the thread to go on, and the stop is the trap's. False if the thread has died.</summary>
     private bool ServeTrapFirst(ProcessHandle process, TracedTask task, in SignalInfo info)

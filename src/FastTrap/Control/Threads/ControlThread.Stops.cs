@@ -419,7 +419,14 @@ internal sealed partial class ControlThread
         {
             task.IsJobControlStopped = false;
             task.State = TaskState.Listening;
-            _platform.Listen(task.ThreadId);
+            if (_platform.Listen(task.ThreadId) != Errno.None)
+            {
+                // It was stepped since: the stop is reported anew.
+                Interrupt(task);
+                task.State = TaskState.Running;
+                _platform.Continue(task.ThreadId, 0);
+            }
+
             return;
         }
 

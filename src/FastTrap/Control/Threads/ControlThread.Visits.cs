@@ -236,7 +236,7 @@ internal sealed partial class ControlThread
     {
         int id = task.ThreadId;
         ulong? mask = null;
-        int fault = 0;
+        ulong faults = 0;
         StepEnd end = StepEnd.StillIn;
         RegisterSet registers = new(task.Process.Architecture);
         for (int step = 0; step < MaximumSteps && end == StepEnd.StillIn; step++)
@@ -262,7 +262,7 @@ internal sealed partial class ControlThread
             bool returns = registers.Architecture == Architecture.X64 && (int)registers[X64Register.Rax] == SignalReturn;
             ulong callee = registers.ProgramCounter;
             end = Step(handler, task, callee, ref mask);
-            if (end == StepEnd.Fault && TrySkipLoad(handler, task, ref fault))
+            if (end == StepEnd.Fault && TrySkipLoad(handler, task, ref faults))
             {
                 end = StepEnd.StillIn;
             }
@@ -280,17 +280,14 @@ internal sealed partial class ControlThread
         if (end != StepEnd.Ended)
         {
             GiveBackMask(handler, task, ref mask);
-            if (fault != 0)
-            {
-                RestoreFault(task, fault);
-            }
+            RestoreLater(task, faults);
         }
 
         return end;
     }
 
     /// <summary>A load of a program has faulted: the thread goes on behind it.</summary>
-    private bool TrySkipLoad(ITrapHandler handler, TracedTask task, ref int fault)
+    private bool TrySkipLoad(ITrapHandler handler, TracedTask task, ref ulong faults)
     {
         RegisterSet registers = new(task.Process.Architecture);
         if (_platform.GetSignalInfo(task.ThreadId, out SignalInfo info) != Errno.None || _platform.GetRegisters(task.ThreadId, ref registers) != Errno.None
@@ -299,8 +296,41 @@ internal sealed partial class ControlThread
             return false;
         }
 
-        fault = info.si_signo;
+        faults |= Signal.Bit(info.si_signo);
         return true;
+    }
+
+    /// <summary>As <see cref="RestoreFault"/>, but that the thread stays in its stop, for it may be about to get a signal: what the kernel has reset is put back by any thread, soon.</summary>
+    private void RestoreLater(TracedTask task, ulong faults)
+    {
+        foreach (int signal in (ReadOnlySpan<int>)[Signal.SIGSEGV, Signal.SIGBUS])
+        {
+            if ((faults & Signal.Bit(signal)) != 0 && RestoreFaultMask(task, signal))
+            {
+                task.Process.ResetActions |= Signal.Bit(signal);
+            }
+        }
+    }
+
+    /// <summary>Puts back actions that loads of ours have had reset. Control thread only, and not from within a hit.</summary>
+    public void RestoreActions(ProcessHandle process)
+    {
+        if (process.ResetActions != 0)
+        {
+            _ = TryBorrow(process, worker => RestoreActions(process, worker));
+        }
+    }
+
+    private void RestoreActions(ProcessHandle process, TracedTask worker)
+    {
+        foreach (int signal in (ReadOnlySpan<int>)[Signal.SIGSEGV, Signal.SIGBUS])
+        {
+            if ((process.ResetActions & Signal.Bit(signal)) != 0)
+            {
+                process.ResetActions &= ~Signal.Bit(signal);
+                RestoreFaultAction(process, worker, signal);
+            }
+        }
     }
 
     /// <summary>Executes one instruction of a stopped thread.</summary>

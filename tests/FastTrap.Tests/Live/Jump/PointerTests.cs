@@ -91,6 +91,22 @@ public sealed class PointerTests : LiveTest
         await EndAsync(process, target);
     }
 
+    /// <summary>A program that has taken its handler away leaves the rest of the action, as the kernel does.</summary>
+    [Test]
+    public async Task AHandlerThatWasTakenAwayDoesNotComeBack()
+    {
+        using TargetProcess target = TargetProcess.StartTarget("pointers");
+        TracedProcess process = await Tracer.AttachAsync(target.ProcessId);
+        ProbeSum words = await process.On(Everything).Sum(c => c.Read<long>(c.Arg(0))).EnableAsync();
+        target.SendLine("drop");
+        target.ReadLineStarting("dropped");
+        target.SendAndReadCount("go 3", "calls");
+        target.SendLine("dropped");
+        target.ReadLineStarting("still dropped");
+        await words.DisposeAsync();
+        await EndAsync(process, target);
+    }
+
     /// <summary>Loads fault while sites come, go, and become breakpoints, and while the process is let go.</summary>
     [Test]
     public async Task ThreadsThatFaultAreLedOnWhateverHappens()

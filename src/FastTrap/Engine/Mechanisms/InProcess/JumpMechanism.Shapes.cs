@@ -53,6 +53,11 @@ internal sealed partial class JumpMechanism
             return false;
         }
 
+        if (TrySkipThreadLoad(ref registers))
+        {
+            return true;
+        }
+
         ReadOnlySpan<byte> nopAtLabel = [0x0f, 0x1f, 0x05];
         Span<byte> code = stackalloc byte[LongestInstruction + nopAtLabel.Length + sizeof(int)];
         int read = Math.Max(0, _platform.ReadCode(_memory, registers.ProgramCounter, code));

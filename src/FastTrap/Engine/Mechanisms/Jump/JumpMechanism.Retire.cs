@@ -10,6 +10,7 @@ internal sealed partial class JumpMechanism
     /// </summary>
     public IEnumerator<bool> Retire()
     {
+        _proc.Process.Thread.RestoreActions(_proc.Process);
         using (IEnumerator<bool> renewing = Renew())
         {
             while (renewing.MoveNext())

@@ -99,7 +99,7 @@ internal sealed partial class JumpMechanism
 
         if (!site.Code!.TryFindOriginal(pc, out RelocatedPoint point))
         {
-            return TrySkipThreadLoad(ref registers) || TrySkipLoad(ref registers) ? SignalOutcome.Ignore : OnFaultInProgram(task, site, ref registers, ref info);
+            return TrySkipLoad(ref registers) ? SignalOutcome.Ignore : OnFaultInProgram(task, site, ref registers, ref info);
         }
 
         JumpSite current = site.Current;
