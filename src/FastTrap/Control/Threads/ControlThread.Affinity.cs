@@ -6,7 +6,8 @@ namespace FastTrap.Control;
 /// <summary>Keeping the control thread on the CPU of the thread that is hit: the one then wakes the other without waking a CPU.</summary>
 /// <remarks>
 /// Scheme. Where a thread ran last is asked after a hit, at first every millisecond and ever more seldom while the answer stays the same. The control thread goes
-/// back to all its CPUs before work that others ordered, which is long and would take the CPU from the target. The target itself is never moved.
+/// back to all its CPUs before work that others ordered, which is long and would take the CPU from the target, and follows nobody until that is over: each move waits until the CPU that it goes to lets it in, some milliseconds where another thread of
+/// the target is busy there, in which those that have stopped would stand. The target itself is never moved.
 /// </remarks>
 internal sealed partial class ControlThread
 {
@@ -23,7 +24,7 @@ internal sealed partial class ControlThread
     /// <summary>Goes after the thread that has just been reported, if it is time to look where it is.</summary>
     private void Follow(int threadId)
     {
-        if (!_follows || _lastReport < _nextLook)
+        if (!_follows || _isAtWork || HasWork || _lastReport < _nextLook)
         {
             return;
         }

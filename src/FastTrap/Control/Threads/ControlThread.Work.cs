@@ -22,6 +22,9 @@ internal sealed partial class ControlThread
     private long _sliceStart;
     private SideThread? _side;
 
+    /// <summary>Whether work that was ordered has its turn.</summary>
+    private bool _isAtWork;
+
     private bool HasWork => _busy.Count != 0;
 
     /// <summary>Whether a slice of work has had its time, and is to let reports pass. Control thread only.</summary>
@@ -157,6 +160,7 @@ internal sealed partial class ControlThread
         }
 
         StopFollowing();
+        _isAtWork = true;
         for (int turns = _busy.Count; turns > 0 && !_ending && _busy.TryDequeue(out WorkList? list); turns--)
         {
             if (RunTurn(list))
@@ -171,6 +175,8 @@ internal sealed partial class ControlThread
                 _works.Remove(process);
             }
         }
+
+        _isAtWork = false;
     }
 
     private void SortQueued()
