@@ -2,6 +2,7 @@ using System.Globalization;
 using System.Runtime.InteropServices;
 using FastTrap.Control;
 using FastTrap.Engine;
+using FastTrap.Engine.Mechanisms;
 using FastTrap.Native;
 using FastTrap.Probes;
 
@@ -316,6 +317,8 @@ public sealed partial class TracedProcess : IAsyncDisposable
         RequireAlive();
         RequireNoShadowStack();
         Proc proc = image.GetProc();
+        bool mayJump = Architecture == Architecture.X64 && requests.Any(static r => r?.Options?.Program is { Mechanism: not ProbeMechanism.Breakpoint });
+        Task rehearsal = mayJump ? Rehearsal.Task : Task.CompletedTask;
         List<(ProbeEnabling, IReadOnlyList<ProbeSpec>)> work = [];
         foreach (ProbeRequest request in requests)
         {
@@ -337,12 +340,12 @@ public sealed partial class TracedProcess : IAsyncDisposable
                     : AllRefused(request.Description, match.Failures);
             }
 
-            bool mayJump = Architecture == Architecture.X64 && request.Options?.Program is { Mechanism: not ProbeMechanism.Breakpoint };
             work.Add((
                 new ProbeEnabling(this, proc, request.Description, request.Options, match.Failures),
-                mayJump ? image.Matcher.FindWindows(match.Specs, cancellationToken) : match.Specs));
+                mayJump && request.Options?.Program is { Mechanism: not ProbeMechanism.Breakpoint } ? image.Matcher.FindWindows(match.Specs, cancellationToken) : match.Specs));
         }
 
+        rehearsal.Wait(cancellationToken);
         return work;
     }
 
@@ -374,6 +377,7 @@ public sealed partial class TracedProcess : IAsyncDisposable
         // What is loaded later may stand where something else stood: probes of what goes must go with it.
         _handle.Thread.WatchLinker(_handle, keeps: false);
         _handle.Handler = proc;
+        yield return true;
         using IEnumerator<bool> slices = proc.Enable(work);
         while (slices.MoveNext())
         {

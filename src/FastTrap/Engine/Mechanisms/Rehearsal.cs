@@ -1,0 +1,50 @@
+using System.Diagnostics.CodeAnalysis;
+using System.Reflection;
+using System.Runtime.CompilerServices;
+
+namespace FastTrap.Engine.Mechanisms;
+
+/// <summary>
+/// Has the runtime compile what arms sites by Jump before it is needed. A method is compiled when it is called for the first time; some hundred in a row take a tenth of a second, in which whatever thread has stopped for a signal or a trap would
+/// stand.
+/// </summary>
+/// <remarks>Scheme. Once in a program, on a pool thread, beside the search for what a query names; the enabling waits for it. Nothing is done where the program was compiled ahead of time. Generic methods are left to their first call.</remarks>
+internal static class Rehearsal
+{
+    private const BindingFlags AllMembers = BindingFlags.DeclaredOnly | BindingFlags.Public | BindingFlags.NonPublic | BindingFlags.Instance | BindingFlags.Static;
+    private const MethodImplAttributes MadeByTheRuntime = MethodImplAttributes.InternalCall | MethodImplAttributes.Runtime;
+
+    private static readonly string[] s_layers = ["FastTrap.Engine", "FastTrap.Engine.Mechanisms", "FastTrap.Programs.Compilation", "FastTrap.Programs.Compilation.X64"];
+    private static readonly Lazy<Task> s_task = new(static () => Task.Run(Run));
+
+    /// <summary>Begins it, if nobody has, and completes when it is over.</summary>
+    public static Task Task => RuntimeFeature.IsDynamicCodeCompiled ? s_task.Value : Task.CompletedTask;
+
+    [UnconditionalSuppressMessage("Trimming", "IL2026", Justification = "What was trimmed away is not called, so it need not be compiled.")]
+    private static void Run()
+    {
+        foreach (Type type in typeof(Rehearsal).Assembly.GetTypes())
+        {
+            if (Array.IndexOf(s_layers, type.Namespace) >= 0 && !type.ContainsGenericParameters)
+            {
+                Compile(type);
+            }
+        }
+
+        // The assembler's code is another library's: it is called.
+        const ulong Anywhere = 0x10000;
+        _ = GuardCode.Assemble(Anywhere, Anywhere, Anywhere, Anywhere, Anywhere, Anywhere, 0, out _);
+    }
+
+    [UnconditionalSuppressMessage("Trimming", "IL2070", Justification = "What was trimmed away is not called, so it need not be compiled.")]
+    private static void Compile(Type type)
+    {
+        foreach (MethodBase method in type.GetMembers(AllMembers).OfType<MethodBase>())
+        {
+            if (!method.IsAbstract && !method.ContainsGenericParameters && !method.Attributes.HasFlag(MethodAttributes.PinvokeImpl) && (method.MethodImplementationFlags & MadeByTheRuntime) == 0)
+            {
+                RuntimeHelpers.PrepareMethod(method.MethodHandle);
+            }
+        }
+    }
+}
