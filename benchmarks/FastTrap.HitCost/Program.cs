@@ -4,7 +4,7 @@ namespace FastTrap.HitCost;
 
 /// <summary>
 /// What a hit costs with the library, and in ratio to a loop in C. Called as a peer of <c>benchmarks/reference/run.sh</c>, or as
-/// <c>threads [--rounds N] [--hits N] [--threads N,M]</c>, <c>enable [--rounds N] [--counts N,M] [--name entry|return]</c>, <c>attach [--rounds N] [--threads N,M]</c>, <c>jump [--rounds N] [--calls N] [--kinds A,B] [--threads N,M] [--ways A,B]</c>, <c>trap [--rounds N] [--calls N] [--kinds A,B]</c>, <c>beside</c> likewise,
+/// <c>threads [--rounds N] [--hits N] [--threads N,M]</c>, <c>enable [--rounds N] [--counts N,M] [--name entry|return]</c>, <c>module --pid N [--probe DESCRIPTION] [--rounds N]</c>, <c>attach [--rounds N] [--threads N,M]</c>, <c>jump [--rounds N] [--calls N] [--kinds A,B] [--threads N,M] [--ways A,B]</c>, <c>trap [--rounds N] [--calls N] [--kinds A,B]</c>, <c>beside</c> likewise,
 /// <c>postgres [--rounds N] [--clients N]</c>, <c>java [--rounds N]</c>, or as <c>table [--rounds N] [--hits N] [--kinds A,B] [--affinities A,B] [--variants A,B] [--spins DEFAULT|N,...]</c>.
 /// </summary>
 internal static class Program
@@ -13,6 +13,7 @@ internal static class Program
     {
         ["table"] = CostTable.PrintAsync,
         ["enable"] = EnableCost.PrintAsync,
+        ["module"] = ModuleCost.PrintAsync,
         ["attach"] = AttachCost.PrintAsync,
         ["threads"] = ThreadCost.PrintAsync,
         ["jump"] = JumpCost.PrintAsync,
