@@ -1,7 +1,7 @@
 /* guarded: a program with an action for SIGTRAP of its own, which it changes, and functions to be probed.
  * Commands: "action KIND" sets one (default, ignore, plain, info, onstack, resethand, nodefer) and prints "was KIND" of the last one; "look" prints "is KIND" of the one there is;
  * "raise", "queue" and "int3" send or execute one and print "handled COUNT", those of this kind; "block" blocks SIGTRAP in this thread;
- * "go THREADS CALLS SIGNALS" calls hot and deep so often in each thread, under timer signals if SIGNALS is not 0, and prints "count hot", "count deep" and "count seen", signals seen; "fork" lets a child call hot and raise one, and prints "child STATUS"; "quit". */
+ * "go THREADS CALLS MICROSECONDS" calls hot and deep so often in each thread, under a timer's signals that far apart if that is not 0, and prints "count hot", "count deep" and "count seen", signals seen; "fork" lets a child call hot and raise one, and prints "child STATUS"; "quit". */
 #include "target.h"
 #include <pthread.h>
 #include <signal.h>
@@ -113,7 +113,7 @@ static void act(const char *name)
     target_say("was %s", name_of(&old));
 }
 
-static int calls, signals;
+static int calls, interval;
 static uint64_t hots, deeps;
 static pthread_barrier_t barrier;
 
@@ -121,11 +121,11 @@ static void *work(void *argument)
 {
     (void)argument;
     timer_t timer;
-    if (signals) {
+    if (interval) {
         struct sigevent event = { .sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGUSR1 };
         event.sigev_notify_thread_id = target_tid();
-        struct itimerspec interval = { { 0, 70000 }, { 0, 70000 } };
-        if (timer_create(CLOCK_MONOTONIC, &event, &timer) || timer_settime(timer, 0, &interval, NULL)) target_fail("timer");
+        struct itimerspec times = { { 0, interval * 1000L }, { 0, interval * 1000L } };
+        if (timer_create(CLOCK_MONOTONIC, &event, &timer) || timer_settime(timer, 0, &times, NULL)) target_fail("timer");
     }
     pthread_barrier_wait(&barrier);
     uint64_t h = 0, d = 0;
@@ -138,7 +138,7 @@ static void *work(void *argument)
             h += 5, d += 6;
         }
     }
-    if (signals) timer_delete(timer);
+    if (interval) timer_delete(timer);
     __atomic_add_fetch(&hots, h, __ATOMIC_RELAXED);
     __atomic_add_fetch(&deeps, d, __ATOMIC_RELAXED);
     return NULL;
@@ -191,7 +191,7 @@ int main(void)
             sigaddset(&set, SIGTRAP);
             sigprocmask(SIG_BLOCK, &set, NULL);
             target_say("blocked");
-        } else if (sscanf(line, "go %d %d %d", &threads, &calls, &signals) == 3) {
+        } else if (sscanf(line, "go %d %d %d", &threads, &calls, &interval) == 3) {
             go(threads);
         } else if (strcmp(line, "fork") == 0) {
             pid_t child = fork();

@@ -12,7 +12,7 @@ public sealed class StormTests(ProbeMechanism mechanism) : MechanismTest(mechani
 
     /// <param name="most">Rounds of each user.</param>
     /// <param name="seconds">In which it begins no more of them.</param>
-    [TestCase(30, 8)]
+    [TestCase(30, 4)]
     [TestCase(600, 120, Explicit = true, Reason = "minutes")]
     public async Task EightUsersEnableAndDisableWhileThirtyTwoThreadsRun(int most, int seconds)
     {

@@ -218,7 +218,12 @@ public sealed class ToolTests
             hits["unreadable"].Select(hit => string.Join(' ', hit.GetProperty("args").EnumerateArray().Select(argument => argument.ValueKind == JsonValueKind.Null ? "?" : Hexadecimal(argument)))),
             Is.EqualTo(Enumerable.Range(0, Rounds).Select(i => $"? ? ? ? {i} ? ?")));
         string cost = tool.Errors.Split('\n').Single(line => line.Contains("a hit costs", StringComparison.Ordinal));
-        Assert.That((cost.Contains("by jump", StringComparison.Ordinal), cost.Contains("by breakpoint", StringComparison.Ordinal)), Is.EqualTo((mechanism != "breakpoint", mechanism == "breakpoint")), cost);
+        Assert.That(cost.Contains("by jump", StringComparison.Ordinal), Is.EqualTo(mechanism != "breakpoint"), cost);
+        if (mechanism != "auto")
+        {
+            // Left to itself "unreadable" becomes a breakpoint when its load has faulted, before the end or not.
+            Assert.That(cost.Contains("by breakpoint", StringComparison.Ordinal), Is.EqualTo(mechanism == "breakpoint"), cost);
+        }
 
         // As the program prints them: floating-point numbers by their bits.
         static string Bits(JsonElement argument) => $"{BitConverter.DoubleToUInt64Bits(argument.GetDouble()):x}";

@@ -67,7 +67,7 @@ public sealed class SameBehaviourTests(ProbeMechanism mechanism) : MechanismTest
     [Test]
     public async Task ExactCountsUnderSignals()
     {
-        using TargetProcess target = TargetProcess.StartTarget("signals", null, IsFast ? ["4", "20000", "0", "5000"] : ["4", "500", "0", "300"]);
+        using TargetProcess target = TargetProcess.StartTarget("signals", null, IsFast ? ["4", "8000", "0", "2000"] : ["4", "500", "0", "300"]);
         TracedProcess process = await Tracer.AttachAsync(target.ProcessId);
         Counting work = await CountAsync(process, "a.out:work_global:entry");
         Counting done = await CountAsync(process, "a.out:work_global:return");

@@ -10,23 +10,27 @@ public sealed class InProcessTrapTests : LiveTest
     private const int Threads = 4;
     private const int Calls = 1500;
 
+    /// <summary>Microseconds between a timer's signals: each stops its thread if there is a tracer, and the thread is to get on.</summary>
+    private const int SignalsUnderATracer = 500;
+    private const int Signals = 70;
+
     /// <summary>Calls without a tracer: they cost a microsecond each.</summary>
-    private const int ManyCalls = 100_000;
+    private const int ManyCalls = 40_000;
 
     [Test]
-    public async Task CountsAreTheTargetsOwn([Values(0, 1)] int signals)
+    public async Task CountsAreTheTargetsOwn([Values(0, SignalsUnderATracer)] int microseconds)
     {
         using TargetProcess target = TargetProcess.StartTarget("guarded");
         TracedProcess process = await Tracer.AttachAsync(target.ProcessId);
         ProbeSum hot = await CountAsync(process, "a.out:hot:entry");
         ProbeSum done = await CountAsync(process, "a.out:hot:return");
         ProbeSum deep = await CountAsync(process, "a.out:deep:entry");
-        target.SendLine($"go {Threads} {Calls} {signals}");
+        target.SendLine($"go {Threads} {Calls} {microseconds}");
         long count = target.ReadCount("hot");
         Assert.That((hot.Sum, done.Sum, deep.Sum), Is.EqualTo((count, count, target.GetCount("deep"))));
-        Assert.That(target.GetCount("seen"), signals == 0 ? Is.Zero : Is.GreaterThan(10));
+        Assert.That(target.GetCount("seen"), microseconds == 0 ? Is.Zero : Is.GreaterThan(10));
         await hot.DisposeAsync();
-        target.SendLine($"go {Threads} 100 {signals}");
+        target.SendLine($"go {Threads} 100 {microseconds}");
         long more = target.ReadCount("hot");
         Assert.That((hot.Sum, done.Sum), Is.EqualTo((count, count + more)));
         await process.DisposeAsync();
@@ -89,7 +93,7 @@ public sealed class InProcessTrapTests : LiveTest
         }
 
         long before = LaneMemory.SumOfCounts(target.ProcessId);
-        target.SendLine($"go {Threads} {ManyCalls * (mechanism == "Jump" ? 20 : 2)} 1");
+        target.SendLine($"go {Threads} {ManyCalls * (mechanism == "Jump" ? 50 : 2)} {Signals}");
         long count = target.ReadCount("hot");
         Assert.That(LaneMemory.SumOfCounts(target.ProcessId) - before, Is.EqualTo(count + target.GetCount("deep")));
         Assert.That(target.GetCount("seen"), Is.GreaterThan(100));
