@@ -17,7 +17,7 @@ internal static class ModuleCost
             return;
         }
 
-        int rounds = int.Parse(options.GetValueOrDefault("rounds", "6"), CultureInfo.InvariantCulture);
+        int rounds = Math.Max(2, int.Parse(options.GetValueOrDefault("rounds", "6"), CultureInfo.InvariantCulture));
         string description = options.GetValueOrDefault("probe", "libjvm.so:*:entry");
         Tracer tracer = new(new TracerOptions());
         await using (tracer.ConfigureAwait(false))

@@ -137,8 +137,10 @@ public sealed partial class TracedProcess : IAsyncDisposable
         }
 
         ProcessImage image = Image;
+        Task rehearsal = requests.Any(r => MayJump(r?.Options?.Program)) ? Rehearsal.RunAsync(_core.Logger) : Task.CompletedTask;
         List<(ProbeEnabling Enabling, IReadOnlyList<ProbeSpec> Specs)> work = await Task.Run(() => Prepare(image, requests, cancellationToken), cancellationToken)
             .ConfigureAwait(false);
+        await rehearsal.ConfigureAwait(false);
         cancellationToken.ThrowIfCancellationRequested();
         Proc proc = work[0].Enabling.Proc;
         using (_gate.Enter())
@@ -317,8 +319,6 @@ public sealed partial class TracedProcess : IAsyncDisposable
         RequireAlive();
         RequireNoShadowStack();
         Proc proc = image.GetProc();
-        bool mayJump = Architecture == Architecture.X64 && requests.Any(static r => r?.Options?.Program is { Mechanism: not ProbeMechanism.Breakpoint });
-        Task rehearsal = mayJump ? Rehearsal.Task : Task.CompletedTask;
         List<(ProbeEnabling, IReadOnlyList<ProbeSpec>)> work = [];
         foreach (ProbeRequest request in requests)
         {
@@ -342,12 +342,13 @@ public sealed partial class TracedProcess : IAsyncDisposable
 
             work.Add((
                 new ProbeEnabling(this, proc, request.Description, request.Options, match.Failures),
-                mayJump && request.Options?.Program is { Mechanism: not ProbeMechanism.Breakpoint } ? image.Matcher.FindWindows(match.Specs, cancellationToken) : match.Specs));
+                MayJump(request.Options?.Program) ? image.Matcher.FindWindows(match.Specs, cancellationToken) : match.Specs));
         }
 
-        rehearsal.Wait(cancellationToken);
         return work;
     }
+
+    private bool MayJump(ISiteProgram? program) => Architecture == Architecture.X64 && program is { Mechanism: not ProbeMechanism.Breakpoint };
 
     /// <summary>Control thread. An exec since the look at the program made a new image: what was found is of no use there.</summary>
     private IEnumerator<bool> Enable(ProcessImage image, Proc proc, List<(ProbeEnabling Enabling, IReadOnlyList<ProbeSpec> Specs)> work)
@@ -377,7 +378,6 @@ public sealed partial class TracedProcess : IAsyncDisposable
         // What is loaded later may stand where something else stood: probes of what goes must go with it.
         _handle.Thread.WatchLinker(_handle, keeps: false);
         _handle.Handler = proc;
-        yield return true;
         using IEnumerator<bool> slices = proc.Enable(work);
         while (slices.MoveNext())
         {

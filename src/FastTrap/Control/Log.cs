@@ -83,6 +83,9 @@ internal static partial class Log
     [LoggerMessage(26, LogLevel.Warning, "Process {ProcessId}: an earlier tracer (process {OwnerProcessId}) had left {SiteCount} probes and {RegionCount} mappings, which were removed; {LeftCount} mappings stay")]
     public static partial void LeftoversRemoved(ILogger logger, int processId, int ownerProcessId, int siteCount, int regionCount, int leftCount);
 
+    [LoggerMessage(27, LogLevel.Warning, "The runtime does not compile the library's methods before they are called; threads that stop while the first query is enabled may stand for some tens of milliseconds")]
+    public static partial void NotRehearsed(ILogger logger, Exception exception);
+
     [LoggerMessage(40, LogLevel.Error, "Process {ProcessId}: the semaphore at {Address:X} could not be lowered (errno {ErrorNumber}); the program goes on preparing arguments for a probe that nobody has enabled")]
     public static partial void SemaphoreNotLowered(ILogger logger, int processId, ulong address, int errorNumber);
 }

@@ -29,7 +29,6 @@ internal sealed partial class Proc
     {
         RequireAlive();
         Process.Thread.PrepareForTraps(Process);
-        yield return true;
         RequireAlive();
         RequireMemory();
         Dictionary<string, Provider> providers = [];
@@ -37,8 +36,6 @@ internal sealed partial class Proc
         try
         {
             HoldProviders(requests, providers);
-            yield return true;
-            RequireAlive();
             foreach ((ProbeEnabling enabling, _) in requests)
             {
                 // A standing enabling comes again for each module.

@@ -1,6 +1,7 @@
 using System.Globalization;
 using FastTrap.Control;
 using FastTrap.Engine;
+using FastTrap.Engine.Mechanisms;
 using FastTrap.Probes;
 using Architecture = System.Runtime.InteropServices.Architecture;
 
@@ -83,8 +84,14 @@ public sealed partial class TracedProcess
             member.Enabling = enabling;
         }
 
-        bool mayJump = Architecture == Architecture.X64 && enabling.Program is { Mechanism: not ProbeMechanism.Breakpoint };
-        IReadOnlyList<ProbeSpec> specs = mayJump ? matcher.FindWindows(match.Specs, CancellationToken.None) : match.Specs;
+        IReadOnlyList<ProbeSpec> specs = match.Specs;
+        if (MayJump(enabling.Program))
+        {
+            Task rehearsal = Rehearsal.RunAsync(_core.Logger);
+            specs = matcher.FindWindows(specs, CancellationToken.None);
+            await rehearsal.ConfigureAwait(false);
+        }
+
         try
         {
             await _handle.Thread.RunSlicedAsync(_handle, Enable(member.Image, proc, [(enabling, specs)])).ConfigureAwait(false);

@@ -160,6 +160,7 @@ internal sealed partial class ControlThread
         }
 
         StopFollowing();
+        bool wasAtWork = _isAtWork;
         _isAtWork = true;
         for (int turns = _busy.Count; turns > 0 && !_ending && _busy.TryDequeue(out WorkList? list); turns--)
         {
@@ -176,7 +177,7 @@ internal sealed partial class ControlThread
             }
         }
 
-        _isAtWork = false;
+        _isAtWork = wasAtWork;
     }
 
     private void SortQueued()

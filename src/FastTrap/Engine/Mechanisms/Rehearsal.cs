@@ -1,6 +1,7 @@
 using System.Diagnostics.CodeAnalysis;
 using System.Reflection;
 using System.Runtime.CompilerServices;
+using Microsoft.Extensions.Logging;
 
 namespace FastTrap.Engine.Mechanisms;
 
@@ -8,26 +9,44 @@ namespace FastTrap.Engine.Mechanisms;
 /// Has the runtime compile what arms sites by Jump before it is needed. A method is compiled when it is called for the first time; some hundred in a row take a tenth of a second, in which whatever thread has stopped for a signal or a trap would
 /// stand.
 /// </summary>
-/// <remarks>Scheme. Once in a program, on a pool thread, beside the search for what a query names; the enabling waits for it. Nothing is done where the program was compiled ahead of time. Generic methods are left to their first call.</remarks>
+/// <remarks>Scheme. Once in a program, on a pool thread, beside the search for what a query names; the enabling waits for it. Nothing is done where there is no compiler at run time (native ahead-of-time compilation). Generic methods, and the layers that are not named, are left to their first call.</remarks>
 internal static class Rehearsal
 {
     private const BindingFlags AllMembers = BindingFlags.DeclaredOnly | BindingFlags.Public | BindingFlags.NonPublic | BindingFlags.Instance | BindingFlags.Static;
     private const MethodImplAttributes MadeByTheRuntime = MethodImplAttributes.InternalCall | MethodImplAttributes.Runtime;
 
-    private static readonly string[] s_layers = ["FastTrap.Engine", "FastTrap.Engine.Mechanisms", "FastTrap.Programs.Compilation", "FastTrap.Programs.Compilation.X64"];
     private static readonly Lazy<Task> s_task = new(static () => Task.Run(Run));
 
-    /// <summary>Begins it, if nobody has, and completes when it is over.</summary>
-    public static Task Task => RuntimeFeature.IsDynamicCodeCompiled ? s_task.Value : Task.CompletedTask;
+    /// <summary>What of the library is compiled.</summary>
+    public static readonly string[] Namespaces =
+        ["FastTrap.Control", "FastTrap.Engine", "FastTrap.Engine.Mechanisms", "FastTrap.Programs", "FastTrap.Programs.Compilation", "FastTrap.Programs.Compilation.X64"];
+
+    /// <summary>Begins it, if nobody has, and completes when it is over. If the runtime refuses, that is told to the log: what is not compiled now is when it is called.</summary>
+    public static async Task RunAsync(ILogger logger)
+    {
+        if (!RuntimeFeature.IsDynamicCodeCompiled)
+        {
+            return;
+        }
+
+        try
+        {
+            await s_task.Value.ConfigureAwait(false);
+        }
+        catch (Exception e)
+        {
+            Control.Log.NotRehearsed(logger, e);
+        }
+    }
 
     [UnconditionalSuppressMessage("Trimming", "IL2026", Justification = "What was trimmed away is not called, so it need not be compiled.")]
     private static void Run()
     {
         foreach (Type type in typeof(Rehearsal).Assembly.GetTypes())
         {
-            if (Array.IndexOf(s_layers, type.Namespace) >= 0 && !type.ContainsGenericParameters)
+            if (Array.IndexOf(Namespaces, type.Namespace) >= 0 && !type.ContainsGenericParameters)
             {
-                Compile(type);
+                _ = Compile(type);
             }
         }
 
@@ -36,15 +55,21 @@ internal static class Rehearsal
         _ = GuardCode.Assemble(Anywhere, Anywhere, Anywhere, Anywhere, Anywhere, Anywhere, 0, out _);
     }
 
+    /// <summary>Compiles the methods of a type, and says how many.</summary>
+
     [UnconditionalSuppressMessage("Trimming", "IL2070", Justification = "What was trimmed away is not called, so it need not be compiled.")]
-    private static void Compile(Type type)
+    public static int Compile(Type type)
     {
+        int count = 0;
         foreach (MethodBase method in type.GetMembers(AllMembers).OfType<MethodBase>())
         {
             if (!method.IsAbstract && !method.ContainsGenericParameters && !method.Attributes.HasFlag(MethodAttributes.PinvokeImpl) && (method.MethodImplementationFlags & MadeByTheRuntime) == 0)
             {
                 RuntimeHelpers.PrepareMethod(method.MethodHandle);
+                count++;
             }
         }
+
+        return count;
     }
 }
