@@ -221,9 +221,9 @@ public sealed class ToolTests
         Assert.That(cost.Contains("by jump", StringComparison.Ordinal), Is.EqualTo(mechanism != "breakpoint"), cost);
         if (mechanism == "auto")
         {
-            // Left to itself "unreadable" becomes a breakpoint when its load has faulted, before the end or not.
+            // Left to themselves "unreadable" and "strings", which has a null pointer, become breakpoints when a load has faulted, before the end or not.
             string[] stops = [.. tool.Errors.Split('\n').Where(line => line.Contains(" by breakpoint, ", StringComparison.Ordinal))];
-            Assert.That(stops, Is.Empty.Or.All.StartsWith("fasttrap: 1 instruction by "), tool.Errors);
+            Assert.That(stops, Is.Empty.Or.All.Matches("^fasttrap: (1 instruction|2 instructions) by "), tool.Errors);
         }
         else
         {
