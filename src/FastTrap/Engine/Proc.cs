@@ -161,9 +161,21 @@ internal sealed partial class Proc : ITrapHandler
         }
 
         // The trap may not be written yet: what it displaces is the same.
+        ReadOnlySpan<byte> trap = Isa.TrapBytes;
         int patch = _breakpoint.PatchLength;
         for (int i = 1 - patch; i < bytes.Length; i++)
         {
+            if (i >= 0)
+            {
+                int next = bytes[i..].IndexOf(trap[0]);
+                if (next < 0)
+                {
+                    return;
+                }
+
+                i += next;
+            }
+
             if (table.Find(address + (ulong)i) is { } tracepoint)
             {
                 ReadOnlySpan<byte> original = tracepoint.Instruction.Bytes[..patch];

@@ -27,6 +27,7 @@ internal sealed partial class JumpMechanism
     {
         List<JumpSite> chosen = [];
         Dictionary<ISiteProgram, string?> prepared = [];
+        CodeView text = new(_proc);
         ulong end = 0;
         _proc.Process.Thread.PrepareAside();
         foreach (Tracepoint tracepoint in order)
@@ -38,6 +39,8 @@ internal sealed partial class JumpMechanism
                 {
                     yield break;
                 }
+
+                text.Forget();
             }
 
             if (!TryFindPrograms(tracepoint, out EnabledProbe[] consumers, out string reason))
@@ -48,7 +51,7 @@ internal sealed partial class JumpMechanism
 
             JumpSite? site = null;
             if (TryPrepare(consumers, order.Length, prepared, out reason)
-                && (WantedOf(consumers) == ProbeMechanism.InProcessTrap || !TryChoose(tracepoint, consumers, windows, end, out site, out reason) || !TryBuild(site!, order.Length, out reason)))
+                && (WantedOf(consumers) == ProbeMechanism.InProcessTrap || !TryChoose(tracepoint, consumers, windows, text, end, out site, out reason) || !TryBuild(site!, order.Length, out reason)))
             {
                 site = TryTrap(tracepoint, consumers, windows, order.Length, ref reason);
             }
@@ -229,7 +232,7 @@ internal sealed partial class JumpMechanism
     }
 
     private bool TryChoose(
-        Tracepoint tracepoint, EnabledProbe[] consumers, IReadOnlyDictionary<ulong, SiteWindow> windows, ulong end, out JumpSite? site, out string reason)
+        Tracepoint tracepoint, EnabledProbe[] consumers, IReadOnlyDictionary<ulong, SiteWindow> windows, CodeView text, ulong end, out JumpSite? site, out string reason)
     {
         site = null;
         if (!FiresTogether(tracepoint, consumers, out reason))
@@ -266,9 +269,7 @@ internal sealed partial class JumpMechanism
             }
         }
 
-        Span<byte> now = stackalloc byte[LongestWindow];
-        now = now[..(int)(last - window.Start)];
-        if (_proc.ReadMemory(window.Start, now) != now.Length || !now.SequenceEqual(found.Original.AsSpan(0, now.Length)))
+        if (!text.Shows(window.Start, found.Original.AsSpan(0, (int)(last - window.Start))))
         {
             reason = "its code has changed";
             return false;
