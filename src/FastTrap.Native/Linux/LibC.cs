@@ -60,8 +60,26 @@ internal static unsafe partial class LibC
     [LibraryImport(Library, SetLastError = true)]
     public static partial int sched_setaffinity(int pid, nuint length, byte* mask);
 
+    /// <summary>Less than a second. A signal ends it early.</summary>
+    public static void nanosleep(int nanoseconds)
+    {
+        TimeSpec time = new() { tv_nsec = nanoseconds };
+        _ = nanosleep(&time, null);
+    }
+
+    [LibraryImport(Library)]
+    private static partial int nanosleep(TimeSpec* time, TimeSpec* rest);
+
     [LibraryImport(Library, SetLastError = true)]
     public static partial nint syscall(nint number, nint a0, nint a1, nint a2, nint a3, nint a4, nint a5);
+}
+
+/// <summary>struct timespec of systems of 64 bits (<c>bits/types/struct_timespec.h</c>).</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal struct TimeSpec
+{
+    public long tv_sec;
+    public long tv_nsec;
 }
 
 /// <summary>struct iovec (<c>bits/types/struct_iovec.h</c>): the address is of the target where the vector is a remote one.</summary>

@@ -44,10 +44,8 @@ internal ref struct RemoteSystemCall
 
     private const int SYS_SECCOMP = 1;
 
-    /// <summary>Polls between two looks whether the thread still lives, and before polling becomes sleeping.</summary>
+    /// <summary>Polls between two looks whether the thread still lives.</summary>
     private const int PollsPerLook = 64;
-
-    private const int PollsBeforeSleep = 4096;
 
     /// <summary>int3.</summary>
     private const byte TrapInstruction = 0xcc;
@@ -365,6 +363,7 @@ internal ref struct RemoteSystemCall
         // Never sleeping in wait: a leader that was killed is reported only once all other threads of its process have been waited for,
         // which is for the caller to do.
         int waited;
+        ShortWait wait = default;
         for (int polls = 1; (waited = _platform.Wait(_thread.ThreadId, block: false, out _lastStatus)) == 0 || waited == -(int)Errno.EINTR; polls++)
         {
             if (polls % PollsPerLook == 0 && IsDead())
@@ -372,14 +371,7 @@ internal ref struct RemoteSystemCall
                 return Errno.ESRCH;
             }
 
-            if (polls > PollsBeforeSleep)
-            {
-                Thread.Sleep(1);
-            }
-            else
-            {
-                Thread.Yield();
-            }
+            wait.Next();
         }
 
         if (waited < 0)

@@ -170,6 +170,7 @@ internal sealed partial class ControlThread
     private void TakeAwaited(ProcessHandle process)
     {
         long start = Stopwatch.GetTimestamp();
+        ShortWait wait = default;
         while (_awaited.Values.Any(a => a.Parent == process))
         {
             foreach (int id in _awaited.Where(pair => pair.Value.Parent == process).Select(pair => pair.Key).ToArray())
@@ -184,7 +185,7 @@ internal sealed partial class ControlThread
                 }
             }
 
-            Thread.Yield();
+            wait.Next();
         }
     }
 

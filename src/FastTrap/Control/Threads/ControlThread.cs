@@ -343,6 +343,7 @@ internal sealed partial class ControlThread
     private bool PumpUntil(Func<bool> condition, TimeSpan timeout)
     {
         long start = Stopwatch.GetTimestamp();
+        ShortWait wait = default;
         while (!condition())
         {
             int id = Ask(out WaitStatus status);
@@ -350,6 +351,7 @@ internal sealed partial class ControlThread
             {
                 OnReport(id, status);
                 TakeTurns();
+                wait = default;
             }
             else if (id == -(int)Errno.ECHILD)
             {
@@ -359,7 +361,7 @@ internal sealed partial class ControlThread
             else
             {
                 ClaimOverdue();
-                Thread.Yield();
+                wait.Next();
             }
 
             if (Stopwatch.GetElapsedTime(start) > timeout)
