@@ -104,6 +104,12 @@ internal interface IPlatform
     /// <summary>sched_setaffinity of a thread of ours (or 0: the calling one); an empty list allows all CPUs.</summary>
     Errno SetAffinity(int threadId, ReadOnlySpan<int> cpus);
 
+    /// <summary>
+    /// sched_setattr of the calling thread: whether it goes ahead of others on its CPU (a nice value of -10 instead of 0, which threads that it makes do not inherit). EPERM without the right to (CAP_SYS_NICE, RLIMIT_NICE), and for a thread that was
+    /// given another policy or nice value: that stays.
+    /// </summary>
+    Errno SetUrgent(bool isUrgent);
+
     // ---- memory: any thread -------------------------------------------------------------------------------------------------
 
     /// <summary>

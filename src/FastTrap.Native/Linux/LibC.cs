@@ -26,6 +26,10 @@ internal static unsafe partial class LibC
     /// <summary>kcmp of address spaces (<c>linux/kcmp.h</c>).</summary>
     public const int KCMP_VM = 1;
 
+    // sched.h, linux/sched.h
+    public const int SCHED_OTHER = 0;
+    public const ulong SCHED_FLAG_RESET_ON_FORK = 1;
+
     /// <summary>The error number of the last call made through this class by this thread.</summary>
     public static Errno LastError => (Errno)Marshal.GetLastPInvokeError();
 
@@ -80,6 +84,20 @@ internal struct TimeSpec
 {
     public long tv_sec;
     public long tv_nsec;
+}
+
+/// <summary>struct sched_attr, its first version (<c>linux/sched/types.h</c>).</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal struct SchedulingAttributes
+{
+    public uint size;
+    public uint sched_policy;
+    public ulong sched_flags;
+    public int sched_nice;
+    public uint sched_priority;
+    public ulong sched_runtime;
+    public ulong sched_deadline;
+    public ulong sched_period;
 }
 
 /// <summary>struct iovec (<c>bits/types/struct_iovec.h</c>): the address is of the target where the vector is a remote one.</summary>

@@ -77,6 +77,26 @@ internal sealed unsafe partial class LinuxPlatform
         return Check(LibC.sched_setaffinity(threadId, MaximalCpu / 8, mask));
     }
 
+    public Errno SetUrgent(bool isUrgent)
+    {
+        const int Urgent = -10;
+        SchedulingAttributes attributes = default;
+        Errno error = Check(SystemCall(s_numbers.SchedGetAttr, 0, (nint)(&attributes), sizeof(SchedulingAttributes)));
+        if (error != Errno.None)
+        {
+            return error;
+        }
+
+        if (attributes.sched_policy != LibC.SCHED_OTHER || attributes.sched_nice != (isUrgent ? 0 : Urgent))
+        {
+            return Errno.EPERM;
+        }
+
+        attributes.sched_nice = isUrgent ? Urgent : 0;
+        attributes.sched_flags |= LibC.SCHED_FLAG_RESET_ON_FORK;
+        return Check(SystemCall(s_numbers.SchedSetAttr, 0, (nint)(&attributes)));
+    }
+
     public Errno SpawnSeized(SpawnRequest request, PtraceOptions options, out int processId) =>
         SeizedSpawn.Run(this, request, options, out processId);
 }

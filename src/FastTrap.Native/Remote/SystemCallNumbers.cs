@@ -18,6 +18,8 @@ internal sealed class SystemCallNumbers
         TgKill = 234,
         RtTgSigQueueInfo = 297,
         Kcmp = 312,
+        SchedSetAttr = 314,
+        SchedGetAttr = 315,
         StatX = 332,
         PidFdOpen = 434,
         OpenAt = 257,
@@ -40,6 +42,8 @@ internal sealed class SystemCallNumbers
         TgKill = 131,
         RtTgSigQueueInfo = 240,
         Kcmp = 272,
+        SchedSetAttr = 274,
+        SchedGetAttr = 275,
         StatX = 291,
         PidFdOpen = 434,
         OpenAt = 56,
@@ -70,6 +74,10 @@ internal sealed class SystemCallNumbers
     public required int RtTgSigQueueInfo { get; init; }
 
     public required int Kcmp { get; init; }
+
+    public required int SchedSetAttr { get; init; }
+
+    public required int SchedGetAttr { get; init; }
 
     public required int StatX { get; init; }
 

@@ -38,6 +38,7 @@ internal static class FaultPoints
         (nameof(IPlatform.SharesAddressSpace), Errno.ENOSYS),
         (nameof(IPlatform.SpawnSeized), Errno.EAGAIN),
         (nameof(IPlatform.SetAffinity), Errno.EINVAL),
+        (nameof(IPlatform.SetUrgent), Errno.EPERM),
     ];
 
     private static readonly string[] s_short =

@@ -215,6 +215,8 @@ internal sealed class FaultyPlatform : IPlatform
         return error;
     }
 
+    public Errno SetUrgent(bool isUrgent) => Call(() => s_real.SetUrgent(isUrgent));
+
     public int ReadMemory(int processId, ulong address, Span<byte> buffer)
     {
         Fault? fault = Begin(out Errno error, out bool isShort);

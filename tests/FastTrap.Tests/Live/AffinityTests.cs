@@ -1,5 +1,6 @@
 using System.Globalization;
 using FastTrap.Native;
+using FastTrap.Tests.Native;
 using FastTrap.Tests.TestKit;
 
 namespace FastTrap.Tests.Live;
@@ -55,6 +56,44 @@ public sealed class AffinityTests : LiveTest
         // What others order is done on all CPUs.
         await process.EnableAsync("a.out:once:entry", CountOnly);
         Assert.That(AllowedCpus($"/proc/self/task/{control}"), Is.EqualTo(all));
+    }
+
+    [Test]
+    public async Task TheControlThreadGoesAheadOfOthersWhileCodeChangesOnly()
+    {
+        const int MostRounds = 100;
+        bool mayBeUrgent = false;
+        SpawnedTarget.OnThread(() => mayBeUrgent = LinuxPlatform.Instance.SetUrgent(true) == Errno.None);
+        using TargetProcess target = TargetProcess.StartTarget("threads", null, ["2"]);
+        TracedProcess process = await Tracer.AttachAsync(target.ProcessId);
+        target.SendLine("run");
+        target.ReadLineStarting("running");
+        Dictionary<int, int> before = ThreadNice.OfAll();
+        bool isOver = false;
+        bool wasUrgent = false;
+        Thread observer = new(() =>
+        {
+            while (!Volatile.Read(ref isOver))
+            {
+                Volatile.Write(ref wasUrgent, wasUrgent || ThreadNice.OfAll().ContainsValue(-10));
+            }
+        });
+        observer.Start();
+        int rounds = 0;
+        while (rounds++ < (mayBeUrgent ? MostRounds : 2) && !Volatile.Read(ref wasUrgent))
+        {
+            ProbeSum sum = await process.On("libc.so.6:*:entry").Count().EnableAsync();
+            await sum.DisposeAsync();
+        }
+
+        isOver = true;
+        observer.Join();
+        Assert.That(wasUrgent, Is.EqualTo(mayBeUrgent), $"{rounds} rounds");
+        Dictionary<int, int> after = ThreadNice.OfAll();
+        Assert.That(after.Values.Distinct(), Is.SubsetOf(before.Values.Distinct()), "Nobody stays ahead.");
+        target.SendLine("stop");
+        target.ReadCount("hot");
+        Assert.That(ThreadNice.Read($"/proc/{target.ProcessId}"), Is.EqualTo(ThreadNice.Own), "The target is not touched.");
     }
 
     private static string AllowedCpus(string directory) =>

@@ -108,6 +108,28 @@ internal sealed class WakeTests
     });
 
     [Test]
+    public void UrgencyIsNotInheritedAndTakenBack() => SpawnedTarget.OnThread(() =>
+    {
+        int before = ThreadNice.Own;
+        Errno error = Platform.SetUrgent(true);
+        if (before != 0 || error == Errno.EPERM)
+        {
+            Assert.That((error, ThreadNice.Own), Is.EqualTo((Errno.EPERM, before)), "What cannot be changed stays.");
+            return;
+        }
+
+        Assert.That((error, ThreadNice.Own), Is.EqualTo((Errno.None, -10)));
+        int child = -1;
+        Thread thread = new(() => child = ThreadNice.Own);
+        thread.Start();
+        thread.Join();
+        Assert.That(child, Is.Zero);
+        Assert.That(Platform.SetUrgent(true), Is.EqualTo(Errno.EPERM), "It is already.");
+        Assert.That((Platform.SetUrgent(false), ThreadNice.Own), Is.EqualTo((Errno.None, 0)));
+        Assert.That((Platform.SetUrgent(false), ThreadNice.Own), Is.EqualTo((Errno.EPERM, 0)));
+    });
+
+    [Test]
     public void OpensRegularFilesOnly()
     {
         string path = CCompiler.Build("native_target.c");

@@ -3,11 +3,13 @@ using FastTrap.Native;
 
 namespace FastTrap.Control;
 
-/// <summary>Keeping the control thread on the CPU of the thread that is hit: the one then wakes the other without waking a CPU.</summary>
+/// <summary>On which CPU the control thread runs, and how soon: keeping it on the CPU of the thread that is hit, where the one wakes the other without waking a CPU, and ahead of others while threads stand.</summary>
 /// <remarks>
 /// Scheme. Where a thread ran last is asked after a hit, at first every millisecond and ever more seldom while the answer stays the same. The control thread goes
 /// back to all its CPUs before work that others ordered, which is long and would take the CPU from the target, and follows nobody until that is over: each move waits until the CPU that it goes to lets it in, some milliseconds where another thread of
 /// the target is busy there, in which those that have stopped would stand. The target itself is never moved.
+/// Urgency. A thread that is resumed may take the CPU of the control thread, and keep it for a slice of the scheduler, while another one stands. So the control thread goes ahead of others, where it has the right to, while code changes under running threads, while it visits them,
+/// and while one is borrowed; not in what comes before, the choosing and building, in which nobody waits for it.
 /// </remarks>
 internal sealed partial class ControlThread
 {
@@ -20,6 +22,8 @@ internal sealed partial class ControlThread
     private int[]? _allowedCpus;
     private long _nextLook;
     private long _lookInterval = s_shortestLook;
+    private int _urgencies;
+    private bool _isUrgent;
 
     /// <summary>Goes after the thread that has just been reported, if it is time to look where it is.</summary>
     private void Follow(int threadId)
@@ -81,6 +85,7 @@ internal sealed partial class ControlThread
 
         void Pass()
         {
+            bool isUrgent = _platform.SetUrgent(true) == Errno.None;
             foreach (int processor in own)
             {
                 // EINVAL: it is off.
@@ -88,7 +93,34 @@ internal sealed partial class ControlThread
             }
 
             _ = _platform.SetAffinity(0, own);
+            _ = isUrgent ? _platform.SetUrgent(false) : Errno.None;
         }
+    }
+
+    /// <summary>Until what is returned is disposed of, the control thread goes ahead of others on its CPU, if it may: for work during which threads of the target may stand and wait for it. Control thread only.</summary>
+    public Urgency BeUrgent()
+    {
+        if (_urgencies++ == 0)
+        {
+            _isUrgent = _platform.SetUrgent(true) == Errno.None;
+        }
+
+        return new Urgency(this);
+    }
+
+    private void EndUrgency()
+    {
+        if (--_urgencies == 0 && _isUrgent)
+        {
+            _isUrgent = false;
+            _ = _platform.SetUrgent(false);
+        }
+    }
+
+    /// <summary>What <see cref="BeUrgent"/> has begun.</summary>
+    public readonly struct Urgency(ControlThread thread) : IDisposable
+    {
+        public void Dispose() => thread.EndUrgency();
     }
 
     /// <summary>Allows all CPUs again.</summary>

@@ -47,6 +47,7 @@ internal sealed partial class ControlThread
     /// <summary>Has every thread of a process looked at once; false if one could not be in time. Reports are handled meanwhile. Control thread only, and not from within a hit.</summary>
     public bool Visit(ProcessHandle process, IThreadVisit visit)
     {
+        using Urgency urgency = BeUrgent();
         long start = Stopwatch.GetTimestamp();
         TracedTask[] tasks = [.. process.Tasks.Values.Where(t => t.StandingSignal == 0)];
         foreach (TracedTask task in tasks)

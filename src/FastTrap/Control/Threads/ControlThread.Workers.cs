@@ -70,6 +70,7 @@ internal sealed partial class ControlThread
     /// </summary>
     public bool TryBorrow(ProcessHandle process, Action<TracedTask> action)
     {
+        using Urgency urgency = BeUrgent();
         TracedTask? worker = null;
         for (int attempt = 0; worker is null && attempt < BorrowAttempts && !process.IsOver; attempt++)
         {

@@ -33,6 +33,9 @@ internal sealed partial class GuestPlatform
         return Check(channel.Begin().Write(0, Words(mask)).Call(SYS_sched_setaffinity, (ulong)threadId, sizeof(ulong), channel.Address(0)).Exchange().TakeResult());
     }
 
+    /// <summary>Whose thread it is, in the guest, there is nobody to tell.</summary>
+    public Errno SetUrgent(bool isUrgent) => Errno.EPERM;
+
     public Errno Kill(int processId, int signal) => Check(Call(SYS_kill, (ulong)processId, (ulong)signal));
 
     public Errno SignalThread(int processId, int threadId, int signal) => Check(Call(SYS_tgkill, (ulong)processId, (ulong)threadId, (ulong)signal));

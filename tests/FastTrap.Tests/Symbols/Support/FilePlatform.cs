@@ -115,6 +115,8 @@ internal sealed class FilePlatform : IPlatform
 
     public Errno SetAffinity(int threadId, ReadOnlySpan<int> cpus) => throw new NotSupportedException();
 
+    public Errno SetUrgent(bool isUrgent) => throw new NotSupportedException();
+
     public int ReadMemory(int processId, ulong address, Span<byte> buffer) => throw new NotSupportedException();
 
     public int WriteMemory(int processId, ulong address, ReadOnlySpan<byte> buffer) => throw new NotSupportedException();

@@ -1,3 +1,5 @@
+using FastTrap.Control;
+
 namespace FastTrap.Engine.Mechanisms;
 
 /// <summary>Sites whose consumers change get other trampolines, while threads run through them.</summary>
@@ -85,6 +87,7 @@ internal sealed partial class JumpMechanism
     /// </summary>
     private IEnumerator<bool> RenewChunk(JumpSite[] chunk)
     {
+        using ControlThread.Urgency urgency = _proc.Process.Thread.BeUrgent();
         List<JumpSite> failing = [];
         foreach (bool slice in Take(Array.ConvertAll(chunk, s => s.Former!), JumpStep.Lead, failing))
         {
