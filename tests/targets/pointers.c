@@ -1,6 +1,6 @@
 /* pointers: functions that are given pointers of all kinds and do not follow them, each kind to a function of its own. Commands: "go N" calls all N times and prints "kind NAME VALID WORD" of each, where VALID says whether eight bytes
  * can be read there, "text NAME TEXT" of those that are texts, and "count calls TOTAL"; "blocked N" does so in a thread that blocks all signals, and prints "masks kept" if it still does; "actions" prints "actions kept" if the
- * actions for these signals are as they were; "storm" has two threads do so all the while, of which one blocks all signals, until "calm", which prints "calm"; "drop" takes the handler of SIGSEGV away, and "dropped" puts it
+ * actions for these signals are as they were; "storm" has two threads do so all the while, of which one blocks all signals but that of its timer, and sees the actions as they were whenever it looks, until "calm", which prints "calm"; "drop" takes the handler of SIGSEGV away, and "dropped" puts it
  * back and prints "still dropped" if it was away until then; "filter" has the kernel kill the process if it reads memory by process_vm_readv from now on, and prints "filtered"; "quit". A signal that it gets ends it with a failure. */
 #include "target.h"
 #include <linux/filter.h>
@@ -112,17 +112,49 @@ static void *call_blocked(void *count)
     return NULL;
 }
 
+static int actions_are_own(void)
+{
+    int own_ones = 0;
+    for (int i = 0; i < 2; i++) {
+        struct sigaction now;
+        sigaction(faults[i], NULL, &now);
+        own_ones += now.sa_sigaction == own.sa_sigaction && now.sa_flags == own.sa_flags;
+    }
+    return own_ones == 2;
+}
+
 static volatile int storming;
 static pthread_t stormers[2];
+
+static void on_timer(int signal, siginfo_t *info, void *unused)
+{
+    (void)signal, (void)unused;
+    if (info->si_code != SI_TIMER) target_fail("the timer's signal has code %d", info->si_code);
+    if (!actions_are_own()) target_fail("an action is gone in a handler");
+}
+
+static void start_timer(void)
+{
+    struct sigaction action = { .sa_sigaction = on_timer, .sa_flags = SA_SIGINFO | SA_RESTART };
+    struct sigevent event = { .sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGUSR1 };
+    struct itimerspec period = { { 0, 500000 }, { 0, 500000 } };
+    timer_t timer;
+    event._sigev_un._tid = (int)syscall(SYS_gettid);
+    sigfillset(&action.sa_mask);
+    if (sigaction(SIGUSR1, &action, NULL) || timer_create(CLOCK_MONOTONIC, &event, &timer) || timer_settime(timer, 0, &period, NULL)) target_fail("timer");
+}
 
 static void *storm(void *blocks)
 {
     sigset_t set;
     sigfillset(&set);
+    sigdelset(&set, SIGUSR1);
     pthread_sigmask(blocks ? SIG_BLOCK : SIG_UNBLOCK, &set, NULL);
+    if (blocks) start_timer();
     for (int i = 0; storming; i++) {
         call_all(i);
         if (blocks_faults() != (blocks ? 2 : 0)) target_fail("a signal was %s", blocks ? "unblocked" : "blocked");
+        if (blocks && !actions_are_own()) target_fail("an action is gone");
     }
     return NULL;
 }
@@ -148,11 +180,7 @@ static void check_dropped(void)
 
 static void check_actions(void)
 {
-    for (int i = 0; i < 2; i++) {
-        struct sigaction now;
-        sigaction(faults[i], NULL, &now);
-        if (now.sa_sigaction != own.sa_sigaction || now.sa_flags != own.sa_flags) target_fail("the action for signal %d", faults[i]);
-    }
+    if (!actions_are_own()) target_fail("an action is gone");
     target_say("actions kept");
 }
 

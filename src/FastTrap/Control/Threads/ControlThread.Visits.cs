@@ -168,11 +168,18 @@ internal sealed partial class ControlThread
                 _platform.SetRegisters(task.ThreadId, _registers);
                 break;
             case VisitOutcome.StepOut when task.Process.Handler is { } handler:
-                // One that faults executes its instruction, and faults, again.
-                if (StepOut(handler, task) == StepEnd.StillIn)
+                switch (StepOut(handler, task))
                 {
-                    task.Visit = visit;
-                    Interrupt(task);
+                    case StepEnd.Out:
+                        RestoreActions(task.Process, task);
+                        break;
+                    case StepEnd.StillIn:
+                        task.Visit = visit;
+                        Interrupt(task);
+                        break;
+                    default:
+                        // One that faults executes its instruction, and faults, again.
+                        break;
                 }
 
                 SendHeldBehind(task);
@@ -205,8 +212,16 @@ internal sealed partial class ControlThread
         {
             case StepEnd.Out when !task.IsJobControlStopped:
                 _platform.SetSignalInfo(task.ThreadId, info);
+                int signal = info.si_signo;
+                if (task.Process.ResetActions != 0 && RemoteMap.PutBack(task.Process, task, signal) == Errno.None)
+                {
+                    // The action must be back before the signal comes: the kernel keeps it meanwhile.
+                    RestoreActions(task.Process, task);
+                    signal = 0;
+                }
+
                 SendHeldBehind(task);
-                Resume(task, info.si_signo);
+                Resume(task, signal);
                 break;
             case StepEnd.Fault:
                 // The fault comes first, by itself; the other is sent again.
@@ -301,7 +316,7 @@ internal sealed partial class ControlThread
         return true;
     }
 
-    /// <summary>As <see cref="RestoreFault"/>, but that the thread stays in its stop, for it may be about to get a signal: what the kernel has reset is put back by any thread, soon.</summary>
+    /// <summary>As <see cref="RestoreFault"/>, but that the thread stays in its stop, for it may be about to get a signal: what the kernel has reset is put back when it is out, or else by any thread, soon.</summary>
     private void RestoreLater(TracedTask task, ulong faults)
     {
         foreach (int signal in (ReadOnlySpan<int>)[Signal.SIGSEGV, Signal.SIGBUS])
