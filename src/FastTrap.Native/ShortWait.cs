@@ -3,16 +3,17 @@ using System.Diagnostics;
 namespace FastTrap.Native;
 
 /// <summary>
-/// A wait for what comes in some microseconds as a rule, by asking again and again: at first the CPU is kept, then it is given away in short sleeps. Never by sched_yield: on busy CPUs that costs a whole slice of the scheduler, some milliseconds, in
-/// which a thread of the target may stand; who sleeps has his turn when he wakes.
+/// A wait for what comes in some microseconds as a rule, while threads of the target may stand, by asking again and again: at first the CPU is kept, then it is given away in short sleeps. Never by sched_yield: on busy CPUs that costs a whole slice of
+/// the scheduler, some milliseconds; who sleeps has his turn when he wakes. (Where nobody stands, and what comes is made on this very CPU, as between two hits, sched_yield is the better one.)
 /// </summary>
 internal struct ShortWait
 {
     private const int SpinUnit = 20;
-    private const int NanosecondsPerMillisecond = 1_000_000;
+    private const int ShortSleep = 1;
+    private const int LongSleep = 200_000;
 
-    /// <summary>So long another thread takes on another CPU to go on and to stop again.</summary>
-    private static readonly long s_spinTicks = Environment.ProcessorCount == 1 ? 0 : Stopwatch.Frequency / 20_000;
+    /// <summary>As long as a thread takes on another CPU to go on and to stop again, and hardly as long as a sleep: what is waited for may need this CPU.</summary>
+    private static readonly long s_spinTicks = Environment.ProcessorCount == 1 ? 0 : Stopwatch.Frequency / 50_000;
     private static readonly long s_longTicks = Stopwatch.Frequency / 10;
 
     private long _start;
@@ -29,6 +30,6 @@ internal struct ShortWait
         }
 
         // A signal ends it early, which does no harm.
-        LibC.nanosleep(now - _start < s_longTicks ? 1 : NanosecondsPerMillisecond);
+        LibC.SleepNanoseconds(now - _start < s_longTicks ? ShortSleep : LongSleep);
     }
 }

@@ -6,6 +6,11 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/kcmp.h>
+#include <linux/sched.h>
+/* The C library has that one, too. */
+#define sched_param kernel_sched_param
+#include <linux/sched/types.h>
+#undef sched_param
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
@@ -64,6 +69,8 @@ const struct entry fasttrap_layout[] = {
     NAMED("siginfo.si_signo", offsetof(siginfo_t, si_signo)) NAMED("siginfo.si_errno", offsetof(siginfo_t, si_errno))
     NAMED("siginfo.si_code", offsetof(siginfo_t, si_code)) NAMED("siginfo.si_pid", offsetof(siginfo_t, si_pid))
     NAMED("siginfo.si_uid", offsetof(siginfo_t, si_uid)) NAMED("siginfo.si_addr", offsetof(siginfo_t, si_addr))
+    SIZE(timespec) FIELD(timespec, tv_sec) FIELD(timespec, tv_nsec)
+    { "sched_attr#", SCHED_ATTR_SIZE_VER0 }, FIELD(sched_attr, size) FIELD(sched_attr, sched_policy) FIELD(sched_attr, sched_flags) FIELD(sched_attr, sched_nice) FIELD(sched_attr, sched_priority) FIELD(sched_attr, sched_runtime)
     SIZE(iovec) FIELD(iovec, iov_base) FIELD(iovec, iov_len)
     SIZE(pollfd) FIELD(pollfd, fd) FIELD(pollfd, events) FIELD(pollfd, revents)
     SIZE(statx) FIELD(statx, stx_mode) FIELD(statx, stx_ino) FIELD(statx, stx_size)
@@ -84,7 +91,7 @@ const struct entry fasttrap_layout[] = {
     VALUE(PTRACE_O_TRACEVFORKDONE) VALUE(PTRACE_O_TRACEEXIT) VALUE(PTRACE_O_TRACESECCOMP) VALUE(PTRACE_O_EXITKILL)
     VALUE(PTRACE_EVENT_FORK) VALUE(PTRACE_EVENT_VFORK) VALUE(PTRACE_EVENT_CLONE) VALUE(PTRACE_EVENT_EXEC) VALUE(PTRACE_EVENT_VFORK_DONE)
     VALUE(PTRACE_EVENT_EXIT) VALUE(PTRACE_EVENT_SECCOMP) VALUE(PTRACE_EVENT_STOP)
-    VALUE(WNOHANG) VALUE(__WALL) VALUE(__WNOTHREAD) VALUE(KCMP_VM) VALUE(IOV_MAX)
+    VALUE(WNOHANG) VALUE(__WALL) VALUE(__WNOTHREAD) VALUE(KCMP_VM) NAMED("SCHED_OTHER", SCHED_NORMAL) VALUE(SCHED_FLAG_RESET_ON_FORK) VALUE(IOV_MAX)
     VALUE(SIGHUP) VALUE(SIGINT) VALUE(SIGQUIT) VALUE(SIGILL) VALUE(SIGTRAP) VALUE(SIGABRT) VALUE(SIGBUS) VALUE(SIGFPE) VALUE(SIGKILL)
     VALUE(SIGUSR1) VALUE(SIGSEGV) VALUE(SIGUSR2) VALUE(SIGPIPE) VALUE(SIGALRM) VALUE(SIGTERM) VALUE(SIGCHLD) VALUE(SIGCONT) VALUE(SIGSTOP)
     VALUE(SIGTSTP) VALUE(SIGTTIN) VALUE(SIGTTOU) VALUE(SIGSYS) VALUE(SI_KERNEL) VALUE(TRAP_BRKPT) VALUE(SIG_UNBLOCK)
@@ -96,7 +103,7 @@ const struct entry fasttrap_layout[] = {
     VALUE(EACCES) VALUE(EFAULT) VALUE(EBUSY) VALUE(EEXIST) VALUE(ENOTDIR) VALUE(EISDIR) VALUE(EINVAL) VALUE(EMFILE) VALUE(ENAMETOOLONG)
     VALUE(ENOSYS) VALUE(ELOOP)
     VALUE(SYS_read) VALUE(SYS_mmap) VALUE(SYS_mprotect) VALUE(SYS_munmap) VALUE(SYS_getpid) VALUE(SYS_gettid) VALUE(SYS_getdents64)
-    VALUE(SYS_tgkill) VALUE(SYS_rt_tgsigqueueinfo) VALUE(SYS_kcmp) VALUE(SYS_statx) VALUE(SYS_pidfd_open) VALUE(SYS_openat)
+    VALUE(SYS_tgkill) VALUE(SYS_rt_tgsigqueueinfo) VALUE(SYS_kcmp) VALUE(SYS_sched_setattr) VALUE(SYS_sched_getattr) VALUE(SYS_statx) VALUE(SYS_pidfd_open) VALUE(SYS_openat)
     VALUE(SYS_close) VALUE(SYS_madvise) VALUE(SYS_memfd_create) VALUE(MADV_WIPEONFORK) VALUE(MFD_CLOEXEC) VALUE(MFD_NOEXEC_SEAL)
     { "", 0 },
 };

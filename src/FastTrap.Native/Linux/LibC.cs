@@ -64,8 +64,8 @@ internal static unsafe partial class LibC
     [LibraryImport(Library, SetLastError = true)]
     public static partial int sched_setaffinity(int pid, nuint length, byte* mask);
 
-    /// <summary>Less than a second. A signal ends it early.</summary>
-    public static void nanosleep(int nanoseconds)
+    /// <summary>nanosleep for less than a second. A signal ends it early.</summary>
+    public static void SleepNanoseconds(int nanoseconds)
     {
         TimeSpec time = new() { tv_nsec = nanoseconds };
         _ = nanosleep(&time, null);

@@ -94,6 +94,9 @@ internal sealed unsafe partial class LinuxPlatform
 
         attributes.sched_nice = isUrgent ? Urgent : 0;
         attributes.sched_flags |= LibC.SCHED_FLAG_RESET_ON_FORK;
+
+        // Since Linux 6.12 it tells the scheduler's slice, which would be taken for a wish.
+        attributes.sched_runtime = 0;
         return Check(SystemCall(s_numbers.SchedSetAttr, 0, (nint)(&attributes)));
     }
 

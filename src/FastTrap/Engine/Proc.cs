@@ -155,14 +155,14 @@ internal sealed partial class Proc : ITrapHandler
     /// <summary>Replaces our traps in bytes that were read by what they displaced.</summary>
     public void Unmask(TracepointTable table, ulong address, Span<byte> bytes)
     {
-        if (table.Count == 0 || bytes.IsEmpty || address > table.Highest || address + (ulong)bytes.Length <= table.Lowest)
+        int patch = _breakpoint.PatchLength;
+        if (table.Count == 0 || bytes.IsEmpty || address >= table.Highest + (ulong)patch || address + (ulong)bytes.Length <= table.Lowest)
         {
             return;
         }
 
-        // The trap may not be written yet: what it displaces is the same.
+        // Where the first byte of a trap is not, none begins; one that is not written yet displaces what is read.
         ReadOnlySpan<byte> trap = Isa.TrapBytes;
-        int patch = _breakpoint.PatchLength;
         for (int i = 1 - patch; i < bytes.Length; i++)
         {
             if (i >= 0)

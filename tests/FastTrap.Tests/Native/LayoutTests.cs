@@ -101,6 +101,8 @@ internal sealed unsafe class LayoutTests
         foreach (PropertyInfo property in typeof(SystemCallNumbers).GetProperties())
         {
             string name = property.Name == nameof(SystemCallNumbers.RtTgSigQueueInfo) ? "rt_tgsigqueueinfo"
+                : property.Name == nameof(SystemCallNumbers.SchedSetAttr) ? "sched_setattr"
+                : property.Name == nameof(SystemCallNumbers.SchedGetAttr) ? "sched_getattr"
                 : property.Name == nameof(SystemCallNumbers.PidFdOpen) ? "pidfd_open"
                 : property.Name == nameof(SystemCallNumbers.MemFdCreate) ? "memfd_create"
                 : property.Name.ToLowerInvariant();
@@ -142,6 +144,18 @@ internal sealed unsafe class LayoutTests
         ours["siginfo.si_pid"] = Offset(&info, &info.si_pid);
         ours["siginfo.si_uid"] = Offset(&info, &info.si_uid);
         ours["siginfo.si_addr"] = Offset(&info, &info.si_addr);
+        TimeSpec time;
+        ours["timespec#"] = (ulong)sizeof(TimeSpec);
+        Add(ours, "timespec.tv_sec", Offset(&time, &time.tv_sec), sizeof(long));
+        Add(ours, "timespec.tv_nsec", Offset(&time, &time.tv_nsec), sizeof(long));
+        SchedulingAttributes attributes;
+        ours["sched_attr#"] = (ulong)sizeof(SchedulingAttributes);
+        Add(ours, "sched_attr.size", Offset(&attributes, &attributes.size), sizeof(uint));
+        Add(ours, "sched_attr.sched_policy", Offset(&attributes, &attributes.sched_policy), sizeof(uint));
+        Add(ours, "sched_attr.sched_flags", Offset(&attributes, &attributes.sched_flags), sizeof(ulong));
+        Add(ours, "sched_attr.sched_nice", Offset(&attributes, &attributes.sched_nice), sizeof(int));
+        Add(ours, "sched_attr.sched_priority", Offset(&attributes, &attributes.sched_priority), sizeof(uint));
+        Add(ours, "sched_attr.sched_runtime", Offset(&attributes, &attributes.sched_runtime), sizeof(ulong));
         IoVector vector;
         ours["iovec#"] = (ulong)sizeof(IoVector);
         Add(ours, "iovec.iov_base", Offset(&vector, &vector.iov_base), sizeof(ulong));

@@ -5,6 +5,20 @@ namespace FastTrap.Tests.Native;
 /// <summary>Nice values of threads, as the kernel shows them.</summary>
 internal static class ThreadNice
 {
+    /// <summary>Whether the kernel lets the calling thread have the nice value -10, and whether it is for the library to change.</summary>
+    public static bool MayBeUrgent
+    {
+        get
+        {
+            const int CAP_SYS_NICE = 23;
+            const int Needed = 20 + 10;
+            string capabilities = File.ReadLines("/proc/thread-self/status").First(static l => l.StartsWith("CapEff:", StringComparison.Ordinal)).Split('\t')[1];
+            string limit = File.ReadLines("/proc/self/limits").First(static l => l.StartsWith("Max nice priority", StringComparison.Ordinal))["Max nice priority".Length..].Split(' ', StringSplitOptions.RemoveEmptyEntries)[0];
+            return Own == 0 && ((ulong.Parse(capabilities, NumberStyles.HexNumber, CultureInfo.InvariantCulture) >> CAP_SYS_NICE & 1) != 0
+                || limit == "unlimited" || int.Parse(limit, CultureInfo.InvariantCulture) >= Needed);
+        }
+    }
+
     public static int Own => Read("/proc/thread-self");
 
     /// <summary>Of all threads of this process, by their ids.</summary>

@@ -111,8 +111,9 @@ internal sealed class WakeTests
     public void UrgencyIsNotInheritedAndTakenBack() => SpawnedTarget.OnThread(() =>
     {
         int before = ThreadNice.Own;
+        bool mayBe = ThreadNice.MayBeUrgent;
         Errno error = Platform.SetUrgent(true);
-        if (before != 0 || error == Errno.EPERM)
+        if (!mayBe)
         {
             Assert.That((error, ThreadNice.Own), Is.EqualTo((Errno.EPERM, before)), "What cannot be changed stays.");
             return;

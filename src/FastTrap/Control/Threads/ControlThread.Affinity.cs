@@ -8,8 +8,8 @@ namespace FastTrap.Control;
 /// Scheme. Where a thread ran last is asked after a hit, at first every millisecond and ever more seldom while the answer stays the same. The control thread goes
 /// back to all its CPUs before work that others ordered, which is long and would take the CPU from the target, and follows nobody until that is over: each move waits until the CPU that it goes to lets it in, some milliseconds where another thread of
 /// the target is busy there, in which those that have stopped would stand. The target itself is never moved.
-/// Urgency. A thread that is resumed may take the CPU of the control thread, and keep it for a slice of the scheduler, while another one stands. So the control thread goes ahead of others, where it has the right to, while code changes under running threads, while it visits them,
-/// and while one is borrowed; not in what comes before, the choosing and building, in which nobody waits for it.
+/// Urgency. A thread that is resumed may take the CPU of the control thread, and keep it for a slice of the scheduler, while another one stands. So the control thread goes ahead of others, where it has the right to, while it visits threads, borrows one, and detaches: for some
+/// milliseconds at a time, with the hits that come meanwhile. Not while it analyses, builds and writes code, which is long, and would take a single CPU from the target.
 /// </remarks>
 internal sealed partial class ControlThread
 {
@@ -85,6 +85,7 @@ internal sealed partial class ControlThread
 
         void Pass()
         {
+            // On a busy CPU it would have to wait for its turn, and who stands meanwhile with it.
             bool isUrgent = _platform.SetUrgent(true) == Errno.None;
             foreach (int processor in own)
             {
@@ -98,9 +99,9 @@ internal sealed partial class ControlThread
     }
 
     /// <summary>Until what is returned is disposed of, the control thread goes ahead of others on its CPU, if it may: for work during which threads of the target may stand and wait for it. Control thread only.</summary>
-    public Urgency BeUrgent()
+    private Urgency BeUrgent()
     {
-        if (_urgencies++ == 0)
+        if (_urgencies++ == 0 && !_isUrgent)
         {
             _isUrgent = _platform.SetUrgent(true) == Errno.None;
         }
@@ -112,13 +113,12 @@ internal sealed partial class ControlThread
     {
         if (--_urgencies == 0 && _isUrgent)
         {
-            _isUrgent = false;
-            _ = _platform.SetUrgent(false);
+            _isUrgent = _platform.SetUrgent(false) != Errno.None;
         }
     }
 
     /// <summary>What <see cref="BeUrgent"/> has begun.</summary>
-    public readonly struct Urgency(ControlThread thread) : IDisposable
+    private readonly struct Urgency(ControlThread thread) : IDisposable
     {
         public void Dispose() => thread.EndUrgency();
     }

@@ -173,11 +173,13 @@ internal sealed partial class ControlThread
         ShortWait wait = default;
         while (_awaited.Values.Any(a => a.Parent == process))
         {
+            bool isTaken = false;
             foreach (int id in _awaited.Where(pair => pair.Value.Parent == process).Select(pair => pair.Key).ToArray())
             {
                 if (Take(id, block: false, out WaitStatus status) == id)
                 {
                     OnReport(id, status);
+                    isTaken = true;
                 }
                 else if (!IsOurs(id) || Stopwatch.GetElapsedTime(start) > s_claimTime)
                 {
@@ -185,7 +187,14 @@ internal sealed partial class ControlThread
                 }
             }
 
-            wait.Next();
+            if (isTaken)
+            {
+                wait = default;
+            }
+            else
+            {
+                wait.Next();
+            }
         }
     }
 

@@ -20,6 +20,7 @@ internal sealed partial class ControlThread
     /// <param name="leavesSleepers">Whether the end of this thread follows, which releases who sleeps.</param>
     private void Detach(ProcessHandle process, ReleaseKind kind, bool leavesSleepers)
     {
+        using Urgency urgency = BeUrgent();
         ITrapHandler? handler = process.Handler;
         handler?.BeginRelease();
         handler?.RestoreText();

@@ -130,6 +130,7 @@ internal sealed partial class ControlThread
             return;
         }
 
+        using Urgency urgency = BeUrgent();
         SignalDisposition disposition = new(Signal.SIGTRAP);
         process.TrapDisposition = disposition;
         Errno error = Errno.ESRCH;

@@ -19,7 +19,7 @@ internal static class Rehearsal
 
     /// <summary>What of the library is compiled.</summary>
     public static readonly string[] Namespaces =
-        ["FastTrap.Control", "FastTrap.Engine", "FastTrap.Engine.Mechanisms", "FastTrap.Programs", "FastTrap.Programs.Compilation", "FastTrap.Programs.Compilation.X64"];
+        ["FastTrap.Native", "FastTrap.Control", "FastTrap.Engine", "FastTrap.Engine.Mechanisms", "FastTrap.Programs", "FastTrap.Programs.Compilation", "FastTrap.Programs.Compilation.X64"];
 
     /// <summary>Begins it, if nobody has, and completes when it is over. If the runtime refuses, that is told to the log: what is not compiled now is when it is called.</summary>
     public static async Task RunAsync(ILogger logger)
@@ -39,15 +39,11 @@ internal static class Rehearsal
         }
     }
 
-    [UnconditionalSuppressMessage("Trimming", "IL2026", Justification = "What was trimmed away is not called, so it need not be compiled.")]
     private static void Run()
     {
-        foreach (Type type in typeof(Rehearsal).Assembly.GetTypes())
+        foreach (Type type in Namespaces.SelectMany(TypesIn))
         {
-            if (Array.IndexOf(Namespaces, type.Namespace) >= 0 && !type.ContainsGenericParameters)
-            {
-                _ = Compile(type);
-            }
+            _ = Compile(type);
         }
 
         // The assembler's code is another library's: it is called.
@@ -55,8 +51,12 @@ internal static class Rehearsal
         _ = GuardCode.Assemble(Anywhere, Anywhere, Anywhere, Anywhere, Anywhere, Anywhere, 0, out _);
     }
 
-    /// <summary>Compiles the methods of a type, and says how many.</summary>
+    /// <summary>What a namespace of the library has whose code does not depend on other types.</summary>
+    [UnconditionalSuppressMessage("Trimming", "IL2026", Justification = "What was trimmed away is not called, so it need not be compiled.")]
+    public static IEnumerable<Type> TypesIn(string name) =>
+        new[] { typeof(Native.IPlatform).Assembly, typeof(Rehearsal).Assembly }.SelectMany(static a => a.GetTypes()).Where(t => t.Namespace == name && !t.ContainsGenericParameters);
 
+    /// <summary>Compiles the methods of a type, and says how many.</summary>
     [UnconditionalSuppressMessage("Trimming", "IL2070", Justification = "What was trimmed away is not called, so it need not be compiled.")]
     public static int Compile(Type type)
     {

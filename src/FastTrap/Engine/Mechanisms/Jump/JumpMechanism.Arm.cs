@@ -369,7 +369,6 @@ internal sealed partial class JumpMechanism
     private IEnumerator<bool> ArmChunk(JumpSite[] chunk)
     {
         List<JumpSite> failing = [];
-        using ControlThread.Urgency urgency = _proc.Process.Thread.BeUrgent();
         Guard.SetRanges(_code.Mapped);
         foreach (JumpSite site in chunk)
         {

@@ -87,7 +87,6 @@ internal sealed partial class JumpMechanism
     /// </summary>
     private IEnumerator<bool> RenewChunk(JumpSite[] chunk)
     {
-        using ControlThread.Urgency urgency = _proc.Process.Thread.BeUrgent();
         List<JumpSite> failing = [];
         foreach (bool slice in Take(Array.ConvertAll(chunk, s => s.Former!), JumpStep.Lead, failing))
         {

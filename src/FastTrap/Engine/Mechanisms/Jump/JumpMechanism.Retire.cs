@@ -96,7 +96,6 @@ internal sealed partial class JumpMechanism
     private IEnumerator<bool> RetireChunk(JumpSite[] chunk)
     {
         List<JumpSite> failing = [];
-        using ControlThread.Urgency urgency = _proc.Process.Thread.BeUrgent();
         foreach (bool slice in Take(chunk, JumpStep.Lead, failing))
         {
             yield return slice;
