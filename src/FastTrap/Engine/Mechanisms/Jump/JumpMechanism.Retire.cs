@@ -154,10 +154,15 @@ internal sealed partial class JumpMechanism
         }
 
         JumpSite[] whole = Array.FindAll(chunk, s => !(s.IsBypassed && s.Tracepoint.Address == s.Start));
+        RestoreHeld(failing);
         foreach (bool slice in Take(whole, JumpStep.OriginalHead, failing))
         {
             ReleaseRestored();
             yield return slice;
+            if (!_proc.IsGone)
+            {
+                RestoreHeld(failing);
+            }
         }
 
         if (_proc.IsGone)
@@ -236,6 +241,20 @@ internal sealed partial class JumpMechanism
         }
 
         _held.Clear();
+    }
+
+    /// <summary>The first bytes that threads wait for come before all others: those are thousands.</summary>
+    private void RestoreHeld(List<JumpSite> failing)
+    {
+        foreach ((_, ulong address) in _held)
+        {
+            if (_index.FindStart(address) is { State: JumpState.Leaving } site && !(site.IsBypassed && site.Tracepoint.Address == site.Start) && !failing.Contains(site))
+            {
+                _text.WritePage([site], JumpStep.OriginalHead, failing);
+            }
+        }
+
+        ReleaseRestored();
     }
 
     /// <summary>Those before whom there is no trap any more go on, while others wait.</summary>

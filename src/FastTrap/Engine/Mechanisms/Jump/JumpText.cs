@@ -185,6 +185,9 @@ internal sealed class JumpText(IPlatform platform, TargetMemory memory)
             case JumpStep.OriginalTail when now[0] == Trap && IsOurs(site, now):
                 original[1..].CopyTo(now[1..]);
                 return true;
+            case JumpStep.OriginalHead when now.SequenceEqual(original):
+                // It was taken before, for a thread that waited.
+                return true;
             case JumpStep.OriginalHead when now[0] == Trap && IsOriginalTail(site, now):
                 now[0] = original[0];
                 return true;
