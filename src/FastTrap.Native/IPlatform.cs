@@ -106,7 +106,7 @@ internal interface IPlatform
 
     /// <summary>
     /// sched_setattr of the calling thread: whether it goes ahead of others on its CPU (a nice value of -10 instead of 0, which threads that it makes do not inherit, from then on). EPERM without the right to (CAP_SYS_NICE, RLIMIT_NICE), and for a thread that was
-    /// given another policy or nice value: that stays.
+    /// given another policy or nice value: that stays. (A slice of its own does not.)
     /// </summary>
     Errno SetUrgent(bool isUrgent);
 

@@ -12,7 +12,7 @@ internal struct ShortWait
     private const int ShortSleep = 1;
     private const int LongSleep = 200_000;
 
-    /// <summary>As long as a thread takes on another CPU to go on and to stop again, and hardly as long as a sleep: what is waited for may need this CPU.</summary>
+    /// <summary>Some times as long as a thread takes on another CPU to go on and to stop again; less than a sleep takes, for what is waited for may need this CPU.</summary>
     private static readonly long s_spinTicks = Environment.ProcessorCount == 1 ? 0 : Stopwatch.Frequency / 50_000;
     private static readonly long s_longTicks = Stopwatch.Frequency / 10;
 

@@ -100,9 +100,6 @@ internal sealed class ProcessHandle
     /// <summary>The target's own actions for the signals of memory that is not there, SIGSEGV and SIGBUS; empty until code of ours reads memory as it is.</summary>
     public SignalDisposition[] FaultDispositions { get; set; } = [];
 
-    /// <summary>Those of them that the kernel has reset, and that are to be put back: bit n-1 is signal n.</summary>
-    public ulong ResetActions { get; set; }
-
     /// <summary>Where a system call instruction stands in the target; 0 until it was looked for.</summary>
     public ulong SystemCallAddress { get; set; }
 

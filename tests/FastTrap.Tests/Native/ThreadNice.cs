@@ -12,9 +12,12 @@ internal static class ThreadNice
         {
             const int CAP_SYS_NICE = 23;
             const int Needed = 20 + 10;
+
+            // In a user namespace capabilities are of that only.
+            bool isFirstNamespace = File.ReadAllText("/proc/self/uid_map").Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries) is ["0", "0", "4294967295"];
             string capabilities = File.ReadLines("/proc/thread-self/status").First(static l => l.StartsWith("CapEff:", StringComparison.Ordinal)).Split('\t')[1];
             string limit = File.ReadLines("/proc/self/limits").First(static l => l.StartsWith("Max nice priority", StringComparison.Ordinal))["Max nice priority".Length..].Split(' ', StringSplitOptions.RemoveEmptyEntries)[0];
-            return Own == 0 && ((ulong.Parse(capabilities, NumberStyles.HexNumber, CultureInfo.InvariantCulture) >> CAP_SYS_NICE & 1) != 0
+            return Own == 0 && ((isFirstNamespace && (ulong.Parse(capabilities, NumberStyles.HexNumber, CultureInfo.InvariantCulture) >> CAP_SYS_NICE & 1) != 0)
                 || limit == "unlimited" || int.Parse(limit, CultureInfo.InvariantCulture) >= Needed);
         }
     }

@@ -107,7 +107,13 @@ internal sealed class ControlBreakpointTable(ProcessHandle process)
         ControlBreakpoint breakpoint = new(address, bytes[..Trap.Length].ToArray(), instruction, isStanding, onHit);
         _current = [.. _current, breakpoint];
         process.Handler?.BeforeTrap(address);
-        int written = _platform.WriteCode(_memory!, address, Trap);
+        if (_memory is not { } memory)
+        {
+            // The process has ended while a thread of it was borrowed.
+            return Errno.ESRCH;
+        }
+
+        int written = _platform.WriteCode(memory, address, Trap);
         if (written == Trap.Length)
         {
             return Errno.None;

@@ -8,8 +8,8 @@ namespace FastTrap.Control;
 /// Scheme. Where a thread ran last is asked after a hit, at first every millisecond and ever more seldom while the answer stays the same. The control thread goes
 /// back to all its CPUs before work that others ordered, which is long and would take the CPU from the target, and follows nobody until that is over: each move waits until the CPU that it goes to lets it in, some milliseconds where another thread of
 /// the target is busy there, in which those that have stopped would stand. The target itself is never moved.
-/// Urgency. A thread that is resumed may take the CPU of the control thread, and keep it for a slice of the scheduler, while another one stands. So the control thread goes ahead of others, where it has the right to, while it visits threads, borrows one, and detaches: for some
-/// milliseconds at a time, with the hits that come meanwhile. Not while it analyses, builds and writes code, which is long, and would take a single CPU from the target.
+/// Urgency. A thread that is resumed may take the CPU of the control thread, and keep it for a slice of the scheduler, while another one stands. So the control thread goes ahead of others, where it has the right to, while it visits threads, borrows one, and leads them out at
+/// the detach: for some milliseconds as a rule, with the hits that come meanwhile. Not while it analyses, builds and writes code, which is long, and would take a single CPU from the target.
 /// </remarks>
 internal sealed partial class ControlThread
 {

@@ -173,21 +173,22 @@ internal sealed partial class ControlThread
         ShortWait wait = default;
         while (_awaited.Values.Any(a => a.Parent == process))
         {
-            bool isTaken = false;
+            bool hasChanged = false;
             foreach (int id in _awaited.Where(pair => pair.Value.Parent == process).Select(pair => pair.Key).ToArray())
             {
                 if (Take(id, block: false, out WaitStatus status) == id)
                 {
                     OnReport(id, status);
-                    isTaken = true;
+                    hasChanged = true;
                 }
                 else if (!IsOurs(id) || Stopwatch.GetElapsedTime(start) > s_claimTime)
                 {
                     _awaited.Remove(id);
+                    hasChanged = true;
                 }
             }
 
-            if (isTaken)
+            if (hasChanged)
             {
                 wait = default;
             }

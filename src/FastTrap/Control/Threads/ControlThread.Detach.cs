@@ -20,12 +20,12 @@ internal sealed partial class ControlThread
     /// <param name="leavesSleepers">Whether the end of this thread follows, which releases who sleeps.</param>
     private void Detach(ProcessHandle process, ReleaseKind kind, bool leavesSleepers)
     {
-        using Urgency urgency = BeUrgent();
         ITrapHandler? handler = process.Handler;
         handler?.BeginRelease();
         handler?.RestoreText();
         process.ControlBreakpoints.RemoveAll(_logger);
         bool hadTraps = handler is not null || process.ControlBreakpoints.WasUsed;
+        using Urgency urgency = BeUrgent();
         _stoppedSignal.Clear();
         _detaching = process;
         try
@@ -253,7 +253,6 @@ internal sealed partial class ControlThread
             return;
         }
 
-        RestoreActions(process, worker);
         if (isAction && process.TrapDisposition!.End(process, worker) is var error and not Errno.None)
         {
             Log.DispositionNotRestored(_logger, process.ProcessId, (int)error);

@@ -68,7 +68,6 @@ internal sealed partial class ControlThread
         process.Escape = default;
         process.TrapDisposition = null;
         process.FaultDispositions = [];
-        process.ResetActions = 0;
     }
 
     private void OnLost(ProcessHandle process)

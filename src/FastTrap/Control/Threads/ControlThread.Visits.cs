@@ -168,18 +168,11 @@ internal sealed partial class ControlThread
                 _platform.SetRegisters(task.ThreadId, _registers);
                 break;
             case VisitOutcome.StepOut when task.Process.Handler is { } handler:
-                switch (StepOut(handler, task))
+                // One that faults executes its instruction, and faults, again.
+                if (StepOut(handler, task) == StepEnd.StillIn)
                 {
-                    case StepEnd.Out:
-                        RestoreActions(task.Process, task);
-                        break;
-                    case StepEnd.StillIn:
-                        task.Visit = visit;
-                        Interrupt(task);
-                        break;
-                    default:
-                        // One that faults executes its instruction, and faults, again.
-                        break;
+                    task.Visit = visit;
+                    Interrupt(task);
                 }
 
                 SendHeldBehind(task);
@@ -212,16 +205,7 @@ internal sealed partial class ControlThread
         {
             case StepEnd.Out when !task.IsJobControlStopped:
                 _platform.SetSignalInfo(task.ThreadId, info);
-                int signal = info.si_signo;
-                if (task.Process.ResetActions != 0 && RemoteMap.PutBack(task.Process, task, signal) == Errno.None)
-                {
-                    // The action must be back before the signal comes: the kernel keeps it meanwhile.
-                    RestoreActions(task.Process, task);
-                    signal = 0;
-                }
-
-                SendHeldBehind(task);
-                Resume(task, signal);
+                GoOnStepped(task, info.si_signo);
                 break;
             case StepEnd.Fault:
                 // The fault comes first, by itself; the other is sent again.
@@ -230,6 +214,7 @@ internal sealed partial class ControlThread
                 if (_platform.GetSignalInfo(task.ThreadId, out SignalInfo fault) == Errno.None
                     && _platform.GetRegisters(task.ThreadId, ref _registers) == Errno.None)
                 {
+                    InterruptAgain(task);
                     OnSignalOutOfLine(handler, task, fault.si_signo);
                 }
 
@@ -239,20 +224,35 @@ internal sealed partial class ControlThread
             default:
                 // A long repeated instruction: the signal finds it a little later.
                 RemoteMap.SendAgain(task.Process, task, info);
-                SendHeldBehind(task);
-                Resume(task, 0);
+                GoOnStepped(task, 0);
                 break;
         }
     }
 
+    private void GoOnStepped(TracedTask task, int signal)
+    {
+        SendHeldBehind(task);
+        InterruptAgain(task);
+        Resume(task, signal);
+    }
+
+    /// <summary>A visit waits for its interruption, which may have been taken while it was stepped.</summary>
+    private void InterruptAgain(TracedTask task)
+    {
+        if (task.Visit is not null && !task.InterruptPending)
+        {
+            Interrupt(task);
+        }
+    }
+
     /// <summary>
-    /// Steps a stopped thread until it is out of what the handler placed in the target. Signals that come meanwhile wait, blocked; only then a mask is set, which the handler knows to give back in the target if the tracer is killed.
+    /// Steps a stopped thread until it is out of what the handler placed in the target. Signals that come meanwhile wait, blocked. Only then a mask is set, and where the thread blocks what steps and loads of ours raise, for which the kernel would
+    /// reset mask and action; the handler knows to give it back in the target if the tracer is killed.
     /// </summary>
     private StepEnd StepOut(ITrapHandler handler, TracedTask task)
     {
         int id = task.ThreadId;
         ulong? mask = null;
-        ulong faults = 0;
         StepEnd end = StepEnd.StillIn;
         RegisterSet registers = new(task.Process.Architecture);
         for (int step = 0; step < MaximumSteps && end == StepEnd.StillIn; step++)
@@ -275,78 +275,55 @@ internal sealed partial class ControlThread
                 break;
             }
 
+            if (step == 0)
+            {
+                UnblockFaults(handler, task, ref mask);
+            }
+
             bool returns = registers.Architecture == Architecture.X64 && (int)registers[X64Register.Rax] == SignalReturn;
             ulong callee = registers.ProgramCounter;
             end = Step(handler, task, callee, ref mask);
-            if (end == StepEnd.Fault && TrySkipLoad(handler, task, ref faults))
+            if (end == StepEnd.Fault && TrySkipLoad(handler, task))
             {
                 end = StepEnd.StillIn;
             }
 
-            if (mask is not null && returns && end != StepEnd.Ended
-                && SystemCallInstruction.IsAt(_platform, task.Process.ProcessId, Architecture.X64, callee) && _platform.GetSignalMask(id, out ulong returned) == Errno.None)
+            if (returns && end != StepEnd.Ended && SystemCallInstruction.IsAt(_platform, task.Process.ProcessId, Architecture.X64, callee))
             {
                 // It has set the mask of what it returned to.
-                mask = returned;
-                handler.KeepMask(task, returned);
-                _ = _platform.SetSignalMask(id, ~FaultSignals);
+                if (mask is null)
+                {
+                    UnblockFaults(handler, task, ref mask);
+                }
+                else
+                {
+                    _ = TryBlock(handler, task, ref mask);
+                }
             }
         }
 
         if (end != StepEnd.Ended)
         {
             GiveBackMask(handler, task, ref mask);
-            RestoreLater(task, faults);
         }
 
         return end;
     }
 
+    private void UnblockFaults(ITrapHandler handler, TracedTask task, ref ulong? mask)
+    {
+        if (_platform.GetSignalMask(task.ThreadId, out ulong own) == Errno.None && (own & FaultSignals) != 0)
+        {
+            _ = TryBlock(handler, task, ref mask);
+        }
+    }
+
     /// <summary>A load of a program has faulted: the thread goes on behind it.</summary>
-    private bool TrySkipLoad(ITrapHandler handler, TracedTask task, ref ulong faults)
+    private bool TrySkipLoad(ITrapHandler handler, TracedTask task)
     {
         RegisterSet registers = new(task.Process.Architecture);
-        if (_platform.GetSignalInfo(task.ThreadId, out SignalInfo info) != Errno.None || _platform.GetRegisters(task.ThreadId, ref registers) != Errno.None
-            || !handler.TrySkipLoad(ref registers) || _platform.SetRegisters(task.ThreadId, registers) != Errno.None)
-        {
-            return false;
-        }
-
-        faults |= Signal.Bit(info.si_signo);
-        return true;
-    }
-
-    /// <summary>As <see cref="RestoreFault"/>, but that the thread stays in its stop, for it may be about to get a signal: what the kernel has reset is put back when it is out, or else by any thread, soon.</summary>
-    private void RestoreLater(TracedTask task, ulong faults)
-    {
-        foreach (int signal in (ReadOnlySpan<int>)[Signal.SIGSEGV, Signal.SIGBUS])
-        {
-            if ((faults & Signal.Bit(signal)) != 0 && RestoreFaultMask(task, signal))
-            {
-                task.Process.ResetActions |= Signal.Bit(signal);
-            }
-        }
-    }
-
-    /// <summary>Puts back actions that loads of ours have had reset. Control thread only, and not from within a hit.</summary>
-    public void RestoreActions(ProcessHandle process)
-    {
-        if (process.ResetActions != 0)
-        {
-            _ = TryBorrow(process, worker => RestoreActions(process, worker));
-        }
-    }
-
-    private void RestoreActions(ProcessHandle process, TracedTask worker)
-    {
-        foreach (int signal in (ReadOnlySpan<int>)[Signal.SIGSEGV, Signal.SIGBUS])
-        {
-            if ((process.ResetActions & Signal.Bit(signal)) != 0)
-            {
-                process.ResetActions &= ~Signal.Bit(signal);
-                RestoreFaultAction(process, worker, signal);
-            }
-        }
+        return _platform.GetRegisters(task.ThreadId, ref registers) == Errno.None && handler.TrySkipLoad(ref registers)
+            && _platform.SetRegisters(task.ThreadId, registers) == Errno.None;
     }
 
     /// <summary>Executes one instruction of a stopped thread.</summary>
@@ -433,6 +410,7 @@ internal sealed partial class ControlThread
         }
     }
 
+    /// <summary>Takes the thread's mask, and blocks all but what steps and faults raise.</summary>
     private bool TryBlock(ITrapHandler handler, TracedTask task, ref ulong? mask)
     {
         if (_platform.GetSignalMask(task.ThreadId, out ulong own) != Errno.None)

@@ -51,7 +51,7 @@ internal static class Rehearsal
         _ = GuardCode.Assemble(Anywhere, Anywhere, Anywhere, Anywhere, Anywhere, Anywhere, 0, out _);
     }
 
-    /// <summary>What a namespace of the library has whose code does not depend on other types.</summary>
+    /// <summary>What a namespace of the library has, but for generic types.</summary>
     [UnconditionalSuppressMessage("Trimming", "IL2026", Justification = "What was trimmed away is not called, so it need not be compiled.")]
     public static IEnumerable<Type> TypesIn(string name) =>
         new[] { typeof(Native.IPlatform).Assembly, typeof(Rehearsal).Assembly }.SelectMany(static a => a.GetTypes()).Where(t => t.Namespace == name && !t.ContainsGenericParameters);

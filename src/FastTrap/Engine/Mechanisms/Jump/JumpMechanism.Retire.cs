@@ -10,7 +10,6 @@ internal sealed partial class JumpMechanism
     /// </summary>
     public IEnumerator<bool> Retire()
     {
-        _proc.Process.Thread.RestoreActions(_proc.Process);
         using (IEnumerator<bool> renewing = Renew())
         {
             while (renewing.MoveNext())
@@ -223,7 +222,7 @@ internal sealed partial class JumpMechanism
     /// <summary>Those who wait, counted already, for a first byte that is not written now do not come to the trap there.</summary>
     private void LeadCounted()
     {
-        foreach ((TracedTask task, ulong address) in _held)
+        foreach ((TracedTask task, ulong address, _) in _held)
         {
             if (_index.FindStart(address) is { IsCountedInFront: true, State: JumpState.Leading } site)
             {
@@ -235,20 +234,21 @@ internal sealed partial class JumpMechanism
     /// <summary>Those who waited for a first byte go on.</summary>
     private void ReleaseHeld()
     {
-        foreach ((TracedTask task, _) in _held)
+        while (_held.Count != 0)
         {
+            // Where the last thread has ended, nothing is held any more.
+            TracedTask task = _held[^1].Task;
+            _held.RemoveAt(_held.Count - 1);
             _proc.Process.Thread.Release(task);
         }
-
-        _held.Clear();
     }
 
     /// <summary>The first bytes that threads wait for come before all others: those are thousands.</summary>
     private void RestoreHeld(List<JumpSite> failing)
     {
-        foreach ((_, ulong address) in _held)
+        foreach ((_, _, JumpSite site) in _held)
         {
-            if (_index.FindStart(address) is { State: JumpState.Leaving } site && !(site.IsBypassed && site.Tracepoint.Address == site.Start) && !failing.Contains(site))
+            if (site.State == JumpState.Leaving && !(site.IsBypassed && site.Tracepoint.Address == site.Start) && !failing.Contains(site) && !IsRestored(site))
             {
                 _text.WritePage([site], JumpStep.OriginalHead, failing);
             }
@@ -260,16 +260,21 @@ internal sealed partial class JumpMechanism
     /// <summary>Those before whom there is no trap any more go on, while others wait.</summary>
     private void ReleaseRestored()
     {
-        Span<byte> first = stackalloc byte[1];
         for (int i = _held.Count - 1; i >= 0; i = Math.Min(i, _held.Count) - 1)
         {
-            (TracedTask task, ulong address) = _held[i];
-            if (_platform.ReadCode(_memory, address, first) == first.Length && first[0] != JumpText.Trap)
+            (TracedTask task, _, JumpSite site) = _held[i];
+            if (IsRestored(site))
             {
                 _held.RemoveAt(i);
                 _proc.Process.Thread.Release(task);
             }
         }
+    }
+
+    private bool IsRestored(JumpSite site)
+    {
+        Span<byte> first = stackalloc byte[1];
+        return _platform.ReadCode(_memory, site.Start, first) == first.Length && first[0] != JumpText.Trap;
     }
 
     /// <summary>What shows none of our steps is not ours any more, or never was.</summary>

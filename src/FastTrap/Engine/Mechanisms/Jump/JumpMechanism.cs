@@ -26,7 +26,7 @@ internal sealed partial class JumpMechanism : Mechanism
     private readonly Dictionary<Tracepoint, JumpSite> _byTracepoint = [];
     private readonly List<JumpSite> _released = [];
     private readonly List<(TracedTask Task, JumpSite Site)> _waiting = [];
-    private readonly List<(TracedTask Task, ulong Address)> _held = [];
+    private readonly List<(TracedTask Task, ulong Address, JumpSite Site)> _held = [];
     private readonly HashSet<JumpSite> _changed = [];
     private readonly HashSet<ulong> _islandBytes = [];
     private readonly List<(ulong Start, ulong Length)> _shared = [];
@@ -177,7 +177,7 @@ internal sealed partial class JumpMechanism : Mechanism
         registers.ProgramCounter = WayFrom(site);
         if (site.State == JumpState.Leaving)
         {
-            Hold(task, registers.ProgramCounter);
+            Hold(task, registers.ProgramCounter, site);
         }
 
         return true;
@@ -206,7 +206,7 @@ internal sealed partial class JumpMechanism : Mechanism
         {
             // What is between the two is ENDBR64, which does nothing.
             registers.ProgramCounter = site.Start;
-            Hold(task, registers.ProgramCounter);
+            Hold(task, registers.ProgramCounter, site);
             return true;
         }
 
@@ -349,10 +349,10 @@ internal sealed partial class JumpMechanism : Mechanism
     public bool IsHeld(TracedTask task) => _held.Exists(h => h.Task == task);
 
     /// <summary>It waits until the first byte of a window is back, to go on at an address.</summary>
-    private void Hold(TracedTask task, ulong address)
+    private void Hold(TracedTask task, ulong address, JumpSite site)
     {
         task.Hold();
-        _held.Add((task, address));
+        _held.Add((task, address, site));
     }
 
     private void Publish(JumpIndex index)

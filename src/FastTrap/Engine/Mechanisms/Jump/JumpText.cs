@@ -143,13 +143,8 @@ internal sealed class JumpText(IPlatform platform, TargetMemory memory)
     }
 
     /// <summary>The original tail, or that with a breakpoint's trap in it.</summary>
-    private static bool IsOriginalTail(JumpSite site, ReadOnlySpan<byte> now)
+    private static bool HasOriginalTail(JumpSite site, ReadOnlySpan<byte> now)
     {
-        if (now[0] != Trap)
-        {
-            return false;
-        }
-
         for (int i = 1; i < now.Length; i++)
         {
             if (now[i] != site.Original[i] && now[i] != Trap)
@@ -179,16 +174,14 @@ internal sealed class JumpText(IPlatform platform, TargetMemory memory)
             case JumpStep.Lead when IsOurs(site, now):
                 now[0] = Trap;
                 return true;
-            case JumpStep.OriginalTail when !site.HasJumpTail && IsOriginalTail(site, now):
+            case JumpStep.OriginalTail when !site.HasJumpTail && now[0] == Trap && HasOriginalTail(site, now):
                 // It is back already; a breakpoint's trap may stand in it. (A jump may have that byte, too, so bytes alone do not tell.)
                 return true;
             case JumpStep.OriginalTail when now[0] == Trap && IsOurs(site, now):
                 original[1..].CopyTo(now[1..]);
                 return true;
-            case JumpStep.OriginalHead when now.SequenceEqual(original):
-                // It was taken before, for a thread that waited.
-                return true;
-            case JumpStep.OriginalHead when now[0] == Trap && IsOriginalTail(site, now):
+            case JumpStep.OriginalHead when (now[0] == Trap || now[0] == original[0]) && HasOriginalTail(site, now):
+                // (It may have been taken before, for a thread that waited.)
                 now[0] = original[0];
                 return true;
             default:
