@@ -1,7 +1,7 @@
 /* pointers: functions that are given pointers of all kinds and do not follow them, each kind to a function of its own. Commands: "go N" calls all N times and prints "kind NAME VALID WORD" of each, where VALID says whether eight bytes
  * can be read there, "text NAME TEXT" of those that are texts, and "count calls TOTAL"; "blocked N" does so in a thread that blocks all signals, and prints "masks kept" if it still does; "actions" prints "actions kept" if the
  * actions for these signals are as they were; "storm" has two threads do so all the while, of which one blocks all signals but that of its timer, and sees the actions as they were whenever it looks, until "calm", which prints "calm"; "drop" takes the handler of SIGSEGV away, and "dropped" puts it
- * back and prints "still dropped" if it was away until then; "filter" has the kernel kill the process if it reads memory by process_vm_readv from now on, and prints "filtered"; "quit". A signal that it gets ends it with a failure. */
+ * back and prints "still dropped" if it was away until then; "ignore" and "ignored" likewise have SIGBUS ignored, and print "ignored" and "still ignored"; "filter" has the kernel kill the process if it reads memory by process_vm_readv from now on, and prints "filtered"; "quit". A signal that it gets ends it with a failure. */
 #include "target.h"
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -114,6 +114,21 @@ static void *call_blocked(void *count)
     }
     target_say("masks kept");
     return NULL;
+}
+
+static void ignore(void)
+{
+    signal(SIGBUS, SIG_IGN);
+    target_say("ignored");
+}
+
+static void check_ignored(void)
+{
+    struct sigaction now;
+    sigaction(SIGBUS, NULL, &now);
+    if (now.sa_handler != SIG_IGN) target_fail("SIGBUS is ignored no more");
+    sigaction(SIGBUS, &own, NULL);
+    target_say("still ignored");
 }
 
 static int actions_are_own(void)
@@ -236,6 +251,10 @@ int main(void)
             drop_action();
         } else if (strcmp(line, "dropped") == 0) {
             check_dropped();
+        } else if (strcmp(line, "ignore") == 0) {
+            ignore();
+        } else if (strcmp(line, "ignored") == 0) {
+            check_ignored();
         } else if (strcmp(line, "actions") == 0) {
             check_actions();
         } else if (strcmp(line, "filter") == 0) {

@@ -106,10 +106,11 @@ internal sealed class ControlBreakpointTable(ProcessHandle process)
 
         ControlBreakpoint breakpoint = new(address, bytes[..Trap.Length].ToArray(), instruction, isStanding, onHit);
         _current = [.. _current, breakpoint];
+        TargetMemory memory = _memory!;
         process.Handler?.BeforeTrap(address);
-        if (_memory is not { } memory)
+        if (_memory != memory)
         {
-            // The process has ended while a thread of it was borrowed.
+            // The process has ended, or executed another program, while a thread of it was borrowed.
             return Errno.ESRCH;
         }
 

@@ -214,6 +214,7 @@ internal sealed partial class ControlThread
             if (handler.IsToStepOut(_registers.ProgramCounter)
                 && (StepOut(handler, task) != StepEnd.Out || _platform.GetRegisters(task.ThreadId, ref _registers) != Errno.None))
             {
+                SendHeldBehind(task);
                 return false;
             }
 

@@ -101,7 +101,8 @@ internal sealed partial class ControlThread
         int count = 0;
         foreach (TracedTask task in process.Tasks.Values)
         {
-            count += task.InterruptPending ? 1 : 0;
+            // One that stands for something else comes to its interruption when it goes on.
+            count += task.InterruptPending && task.State != TaskState.Stopped ? 1 : 0;
         }
 
         return count;
@@ -253,6 +254,7 @@ internal sealed partial class ControlThread
     {
         int id = task.ThreadId;
         ulong? mask = null;
+        bool blocksFaults = false;
         StepEnd end = StepEnd.StillIn;
         RegisterSet registers = new(task.Process.Architecture);
         for (int step = 0; step < MaximumSteps && end == StepEnd.StillIn; step++)
@@ -275,14 +277,16 @@ internal sealed partial class ControlThread
                 break;
             }
 
-            if (step == 0)
+            if (step == 0 && BlocksFaults(task))
             {
-                UnblockFaults(handler, task, ref mask);
+                // The mask is set in the stop that comes before anything is executed, when the processor is to trap already: were the tracer killed before that, nobody would give the mask back.
+                _ = _platform.Interrupt(id);
+                blocksFaults = true;
             }
 
             bool returns = registers.Architecture == Architecture.X64 && (int)registers[X64Register.Rax] == SignalReturn;
             ulong callee = registers.ProgramCounter;
-            end = Step(handler, task, callee, ref mask);
+            end = Step(handler, task, callee, blocksFaults, ref mask);
             if (end == StepEnd.Fault && TrySkipLoad(handler, task))
             {
                 end = StepEnd.StillIn;
@@ -291,11 +295,8 @@ internal sealed partial class ControlThread
             if (returns && end != StepEnd.Ended && SystemCallInstruction.IsAt(_platform, task.Process.ProcessId, Architecture.X64, callee))
             {
                 // It has set the mask of what it returned to.
-                if (mask is null)
-                {
-                    UnblockFaults(handler, task, ref mask);
-                }
-                else
+                blocksFaults = BlocksFaults(task);
+                if (mask is not null || blocksFaults)
                 {
                     _ = TryBlock(handler, task, ref mask);
                 }
@@ -310,13 +311,7 @@ internal sealed partial class ControlThread
         return end;
     }
 
-    private void UnblockFaults(ITrapHandler handler, TracedTask task, ref ulong? mask)
-    {
-        if (_platform.GetSignalMask(task.ThreadId, out ulong own) == Errno.None && (own & FaultSignals) != 0)
-        {
-            _ = TryBlock(handler, task, ref mask);
-        }
-    }
+    private bool BlocksFaults(TracedTask task) => _platform.GetSignalMask(task.ThreadId, out ulong own) == Errno.None && (own & FaultSignals) != 0;
 
     /// <summary>A load of a program has faulted: the thread goes on behind it.</summary>
     private bool TrySkipLoad(ITrapHandler handler, TracedTask task)
@@ -327,7 +322,7 @@ internal sealed partial class ControlThread
     }
 
     /// <summary>Executes one instruction of a stopped thread.</summary>
-    private StepEnd Step(ITrapHandler handler, TracedTask task, ulong programCounter, ref ulong? mask)
+    private StepEnd Step(ITrapHandler handler, TracedTask task, ulong programCounter, bool blocksFaults, ref ulong? mask)
     {
         Span<byte> code = stackalloc byte[2];
         int read = _platform.ReadMemory(task.ThreadId, programCounter, code);
@@ -365,6 +360,7 @@ internal sealed partial class ControlThread
                 // An interruption that was under way; or job control, which is obeyed when it is out.
                 task.InterruptPending = false;
                 task.IsJobControlStopped |= status.StopSignal is Signal.SIGSTOP or Signal.SIGTSTP or Signal.SIGTTIN or Signal.SIGTTOU;
+                _ = blocksFaults && mask is null && TryBlock(handler, task, ref mask);
                 continue;
             }
 

@@ -88,14 +88,22 @@ internal sealed partial class ControlThread
         return true;
     }
 
-    /// <summary>To be called before code of ours reads memory that may not be there: learns what faults may destroy. Control thread only, and not from within a hit.</summary>
-    public void PrepareForFaults(ProcessHandle process)
+    /// <summary>
+    /// To be called before code of ours reads memory that may not be there: learns what faults may destroy. False if the process ignores their signals, which a fault would end for good. Control thread only, and not from within a hit.
+    /// </summary>
+    public bool PrepareForFaults(ProcessHandle process)
     {
+        const ulong Faults = (1UL << (Signal.SIGSEGV - 1)) | (1UL << (Signal.SIGBUS - 1));
+        if (ProcStatus.TryRead(_platform, process.ProcessId, out ProcStatus? status, out _) && (status!.SigIgn & Faults) != 0)
+        {
+            return false;
+        }
+
         SignalDisposition[] needed =
             [.. new[] { Signal.SIGSEGV, Signal.SIGBUS }.Where(s => SignalDisposition.IsNeeded(_platform, process.ProcessId, s)).Select(s => new SignalDisposition(s))];
         if (needed.Length == 0)
         {
-            return;
+            return true;
         }
 
         SignalDisposition[] known = process.FaultDispositions;
@@ -118,6 +126,8 @@ internal sealed partial class ControlThread
         {
             Log.DispositionNotLearned(_logger, process.ProcessId, (int)error);
         }
+
+        return true;
     }
 
     /// <summary>To be called before the first trap is written: seizes whoever shares the memory, and learns what traps may destroy.</summary>

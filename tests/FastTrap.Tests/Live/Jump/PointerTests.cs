@@ -107,6 +107,25 @@ public sealed class PointerTests : LiveTest
         await EndAsync(process, target);
     }
 
+    /// <summary>A fault would end it, as the kernel does.</summary>
+    [Test]
+    public async Task ProgramsThatIgnoreFaultsAreLeftToBreakpoint()
+    {
+        using TargetProcess target = TargetProcess.StartTarget("pointers");
+        target.SendLine("ignore");
+        target.ReadLineStarting("ignored");
+        TracedProcess process = await Tracer.AttachAsync(target.ProcessId);
+        ProbeSum words = await process.On(Everything).Sum(c => c.Read<long>(c.Arg(0))).EnableAsync();
+        Assert.That(words.Mechanisms, Has.Property(nameof(ProbeMechanisms.Jump)).Zero);
+        Assert.That(words.Mechanisms.Reasons.Keys.Single(), Does.Contain("ignores SIGSEGV or SIGBUS"));
+        long calls = target.SendAndReadCount("go 3", "calls");
+        await words.DisposeAsync();
+        Assert.That(words.Count, Is.EqualTo(calls));
+        target.SendLine("ignored");
+        target.ReadLineStarting("still ignored");
+        await EndAsync(process, target);
+    }
+
     /// <summary>Loads fault while sites come, go, and become breakpoints, and while the process is let go.</summary>
     [Test]
     public async Task ThreadsThatFaultAreLedOnWhateverHappens()

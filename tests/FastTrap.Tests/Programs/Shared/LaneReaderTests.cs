@@ -58,11 +58,14 @@ internal sealed class LaneReaderTests
         // Gone from the target, it can be read here still, until it is disposed.
         Assert.That(await SharedTarget.BorrowAsync(shared.Handle, task => shared.Region.Remove(shared.Handle, task)), Is.EqualTo(FastTrap.Native.Errno.None));
         Assert.That(File.ReadAllText($"/proc/{shared.Target.ProcessId}/maps"), Does.Not.Contain(SharedRegion.Name));
+        bool IsMapped(string start) => File.ReadLines("/proc/self/maps").Any(l => l.StartsWith($"{start}-", StringComparison.Ordinal) && l.Contains(SharedRegion.Name, StringComparison.Ordinal));
+        string here = shared.Region.Memory.DangerousGetHandle().ToString("x", null);
         shared.Region.Dispose();
         Assert.That(reader.Drops, Is.EqualTo(report.Dropped));
+        Assert.That(IsMapped(here), Is.True);
         reader.Dispose();
         Assert.Throws<ObjectDisposedException>(() => shared.Region.CountDrops());
-        Assert.That(File.ReadAllText("/proc/self/maps"), Does.Not.Contain(SharedRegion.Name));
+        Assert.That(IsMapped(here), Is.False);
         shared.End();
     }
 

@@ -32,6 +32,7 @@ internal sealed partial class QueryProgram(ProbeProgram program, ProgramAction a
     private IPlatform? _platform;
     private HeldWord? _word;
     private bool _isRead;
+    private string _readProblem = "";
     private long _read;
     private long _readIncomplete;
     private int _isReading;
@@ -312,7 +313,7 @@ internal sealed partial class QueryProgram(ProbeProgram program, ProgramAction a
             && !(problem == ProgramNotCompilable.SystemCallsFiltered && TryReadDirectly() && _compiler.TryCompile(sources, out body, out problem)))
         {
             reason = problem == ProgramNotCompilable.SystemCallsFiltered && Mechanism == ProbeMechanism.Auto
-                ? "its code would make system calls by the probed threads, for which a seccomp filter might kill them; ask for ProbeMechanism.Jump if the program installs none"
+                ? $"its code would make system calls by the probed threads, for which a seccomp filter might kill them{_readProblem}; ask for ProbeMechanism.Jump if the program installs none"
                 : ProgramCompiler.Describe(problem);
             return false;
         }
@@ -388,7 +389,12 @@ internal sealed partial class QueryProgram(ProbeProgram program, ProgramAction a
 
         // Once: what cannot be had for one site cannot for the others.
         _isRead = true;
-        _proc!.Process.Thread.PrepareForFaults(_proc.Process);
+        if (!_proc!.Process.Thread.PrepareForFaults(_proc.Process))
+        {
+            _readProblem = " (and the program ignores SIGSEGV or SIGBUS, which a load that faults would end)";
+            return false;
+        }
+
         if (_proc.IsGone || _platform!.Hold(_region!.Memory, 0, out _word) != Errno.None)
         {
             return false;
