@@ -41,6 +41,19 @@ internal sealed unsafe class JumpTextTests
                 // It is tried again.
                 Step(JumpStep.OriginalTail, [0xcc, .. first[1..]]);
                 Step(JumpStep.OriginalHead, first);
+
+                // It was taken before, for a thread that waited; another probe's trap may stand behind it meanwhile.
+                Step(JumpStep.OriginalHead, first);
+                memory[length - 1] = 0xcc;
+                Step(JumpStep.OriginalHead, [.. first[..(length - 1)], 0xcc]);
+                memory[length - 1] = first[length - 1];
+
+                // What somebody else has written stays.
+                memory[0] = 0x90;
+                List<JumpSite> foreign = [];
+                text.WritePage([site], JumpStep.OriginalHead, foreign);
+                Assert.That((foreign.Count, memory[0]), Is.EqualTo((1, (byte)0x90)));
+                memory[0] = first[0];
             }
 
             void Step(JumpStep step, byte[] expected)
